@@ -1,0 +1,61 @@
+# Every command of the workbook. `make help` lists them.
+#
+#   PYTHON=python3.12   the interpreter that .venv is made from
+#   TORCH=cpu           PyTorch's own CPU wheels (smaller: no CUDA libraries)
+#   NB=assignment1/knn.ipynb   one notebook instead of all
+
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?= default
+NB     ?=
+
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help lab run test lint data outputs results colab student bench clean
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# The stamp is written last, so an interrupted installation is finished by the next command.
+$(READY): requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) tools/preflight.py
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python tools/install.py $(TORCH)
+	@touch $@
+
+lab: $(READY)  ## open JupyterLab here
+	$(BIN)/jupyter lab
+
+run: $(READY)  ## execute the notebooks on the pocket edition; HTML under build/html (NB=... for one)
+	$(BIN)/python -m tools.run $(NB)
+
+test: $(READY)  ## ruff, unit tests, and every notebook with its outputs compared (nbval)
+	$(BIN)/python -m tools.test
+
+lint: $(READY)  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+data: $(READY)  ## download and verify the full editions of the data sets
+	$(BIN)/python -m common.data $(DATASETS)
+
+outputs: $(READY)  ## execute the notebooks and write their outputs into the .ipynb files (NB=... for one)
+	$(BIN)/python -m tools.outputs $(NB)
+
+results: $(READY)  ## execute the notebooks on the full editions; HTML under build/results
+	$(BIN)/python -m tools.run --edition full --dest build/results $(NB)
+
+colab: $(READY)  ## write self-contained notebooks for Colab under build/colab
+	$(BIN)/python -m tools.colab
+
+student: $(READY)  ## write the blank edition under build/student
+	$(BIN)/python -m tools.student
+
+bench: $(READY)  ## run the benchmarks (ratios against peers)
+	$(BIN)/python -m tools.bench
+
+clean:  ## remove build products and the environment, keep the data
+	rm -rf build $(VENV) *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

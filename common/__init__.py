@@ -1,0 +1,1 @@
+"""The code that the notebooks of the Vision Workbook teach and use."""

@@ -1,0 +1,1 @@
+"""Image classifiers in NumPy, each in the room of its notebook."""

@@ -1,0 +1,122 @@
+"""What a notebook needs before its first idea: seeds, threads, plot style, source on the page, the edition line."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import random
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from common.data import store
+
+ROOT = Path(__file__).resolve().parents[1]
+
+STYLE = {
+    "figure.dpi": 80,
+    "figure.figsize": (7, 4),
+    "figure.constrained_layout.use": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": "medium",
+    "image.cmap": "viridis",
+    "image.interpolation": "nearest",
+    "legend.frameon": False,
+}
+
+
+def setup(seed: int = 0) -> None:
+    """Seed the generators, set the plot style and NumPy's printing, and keep to WORKBOOK_THREADS threads.
+
+    Args:
+        seed: for `random` and `np.random`; notebooks that need more than one stream make their own RandomState.
+    Raises:
+        ValueError: WORKBOOK_THREADS is not a positive whole number.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    np.set_printoptions(precision=4, suppress=True, linewidth=100)
+    plt.rcParams.update(STYLE)
+    _inline_figures()
+    _limit_threads(os.environ.get("WORKBOOK_THREADS", ""))
+
+
+def _inline_figures() -> None:
+    """PNG figures without the Matplotlib version inside, so that equal pictures are equal bytes."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is not None and "IPKernelApp" in shell.config:
+        shell.run_line_magic("matplotlib", "inline")
+        from matplotlib_inline.config import InlineBackend
+
+        options = {"bbox_inches": "tight", "metadata": {"Software": None}}
+        InlineBackend.instance(parent=shell).print_figure_kwargs = options
+
+
+def _limit_threads(wanted: str) -> None:
+    """Cap BLAS and OpenMP; without a wish they use every core."""
+    if not wanted:
+        return
+    if not wanted.isdecimal() or int(wanted) < 1:
+        raise ValueError(f"WORKBOOK_THREADS={wanted!r}: give a whole number of threads, 1 or more")
+    threadpool_limits(int(wanted))
+    os.environ["OMP_NUM_THREADS"] = wanted  # for libraries that load later, PyTorch among them
+
+
+def edition(name: str) -> str:
+    """Print which edition of a data set this notebook runs on, and how to get the other.
+
+    Args:
+        name: of the data set, for example "cifar10".
+    Returns:
+        "pocket" or "full": the key into a notebook's budgets.
+    """
+    print(store.edition_line(name))
+    return store.edition(name)
+
+
+def quiet() -> bool:
+    """True where nobody watches: in tests, and while the committed outputs are made."""
+    return os.environ.get("WORKBOOK_QUIET", "") not in ("", "0")
+
+
+def progress(iterable: Iterable | None = None, **options: Any) -> Iterable:
+    """tqdm's bar for the place we are in, silent when `quiet()`; options are tqdm's (desc, total, ...)."""
+    from tqdm.auto import tqdm
+
+    return tqdm(iterable, leave=False, disable=quiet(), **options)
+
+
+def show_source(*objects: Any) -> None:
+    """Show the source of functions or classes of common/ on the page.
+
+    The page has just derived what the code does, so a docstring is shortened to its first line. The markers of
+    the solution regions are left out.
+    """
+    from IPython.display import Markdown, display
+
+    for thing in objects:
+        path = Path(inspect.getsourcefile(thing)).resolve().relative_to(ROOT).as_posix()
+        source = tidy(textwrap.dedent(inspect.getsource(thing)))
+        display(Markdown(f"`{path}`\n```python\n{source}\n```"))
+
+
+def tidy(source: str) -> str:
+    """Source with every docstring cut to its first line and without solution markers."""
+    lines: list[str | None] = list(source.splitlines())
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+            first, last = node.body[0].lineno, node.body[0].end_lineno
+            if last > first:
+                lines[first - 1] = lines[first - 1].rstrip() + '"""'
+                lines[first:last] = [None] * (last - first)
+    kept = (line for line in lines if line is not None)
+    return "\n".join(line for line in kept if line.strip() not in ("### BEGIN SOLUTION", "### END SOLUTION"))

@@ -1,0 +1,76 @@
+"""Execute the notebooks on the pocket edition and write their outputs into the .ipynb files.
+
+The only way outputs are made. The same sources give the same bytes: one thread, no progress bars, no timing
+metadata, cell ids from the cell's place, figures without version stamps.
+
+    python -m tools.outputs [assignment1/knn.ipynb ...]
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+
+from tools.execute import execute, find
+
+# One thread: the order of a sum, and so its last bits, would otherwise depend on the machine's cores.
+ENVIRONMENT = {
+    "WORKBOOK_EDITION": "pocket",
+    "WORKBOOK_QUIET": "1",
+    "WORKBOOK_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+}
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+LANGUAGE = {
+    "name": "python",
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "pygments_lexer": "ipython3",
+}
+
+
+def normalise(notebook: nbformat.NotebookNode, stem: str) -> nbformat.NotebookNode:
+    """Strip what differs from machine to machine or from run to run, in place.
+
+    Args:
+        notebook: executed.
+        stem: the file's name without suffix, the root of the cell ids.
+    """
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": LANGUAGE})
+    for place, cell in enumerate(notebook.cells):
+        cell.id = f"{stem[:50]}-{place:03d}"
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = nbformat.from_dict({"tags": sorted(tags)} if tags else {})
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for output in cell.outputs:
+                if "metadata" in output:
+                    output.metadata = nbformat.from_dict({})
+    return notebook
+
+
+def write(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write beside the old file, then rename: an interruption leaves the old one whole."""
+    part = path.with_suffix(".ipynb.part")
+    part.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
+    os.replace(part, path)
+
+
+def main() -> None:
+    for path in find(sys.argv[1:]):
+        run = execute(path, ENVIRONMENT)
+        if run.error:
+            sys.exit(f"{path.name}: not written, a cell failed\n{run.error}")
+        write(normalise(run.notebook, path.stem), path)
+        print(f"{path.parent.name}/{path.name}: {run.seconds:.0f} s, {path.stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
