@@ -1,0 +1,1 @@
+"""Pocket editions: small data sets that are drawn here, in seconds, from a seed."""
