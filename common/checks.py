@@ -113,9 +113,7 @@ def _require_float(x: np.ndarray, where: str) -> None:
     """An integer array truncates x + h back to x, so every difference would be 0."""
     if not (isinstance(x, np.ndarray) and np.issubdtype(x.dtype, np.floating)):
         kind = getattr(x, "dtype", type(x).__name__)
-        raise TypeError(
-            f"{where}: x must be an array of floats, got {kind}; convert with x.astype(np.float64)"
-        )
+        raise TypeError(f"{where}: x must be an array of floats, got {kind}; convert with x.astype(np.float64)")
     if x.dtype != np.float64:
         warnings.warn(
             f"{where}: x is {x.dtype}; steps of 1e-5 lose most digits, use np.float64",
@@ -220,9 +218,7 @@ def grad_check_sparse(
         numeric = float(_at(f, x, index, +h) - _at(f, x, index, -h)) / (2 * h)
         errors[i] = rel_error(numeric, analytic[index])
         if verbose:
-            print(
-                f"numerical {numeric: .6f}  analytic {analytic[index]: .6f}  relative error {errors[i]:.1e}"
-            )
+            print(f"numerical {numeric: .6f}  analytic {analytic[index]: .6f}  relative error {errors[i]:.1e}")
     return errors
 
 

@@ -19,9 +19,7 @@ def main() -> None:
     failed = []
     for path in wanted:
         print(f"\n== {path.name}", flush=True)
-        if subprocess.run(
-            [sys.executable, "-m", f"benchmarks.{path.stem}"], cwd=ROOT, check=False
-        ).returncode:
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{path.stem}"], cwd=ROOT, check=False).returncode:
             failed.append(path.name)
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 

@@ -64,9 +64,7 @@ def _place(path: Path) -> int:
     return place if place >= 0 else 1 << 30
 
 
-def execute(
-    path: Path, environment: dict[str, str], on_cell: Callable[[], object] = lambda: None
-) -> Execution:
+def execute(path: Path, environment: dict[str, str], on_cell: Callable[[], object] = lambda: None) -> Execution:
     """Run every cell in the notebook's own folder until one fails.
 
     Args:

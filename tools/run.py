@@ -19,9 +19,7 @@ from tools.execute import ROOT, Execution, execute, find
 
 def run(paths: list[Path], edition: str, dest: Path) -> list[Execution]:
     """Execute the notebooks one after the other; each page is written as soon as its notebook is done."""
-    sizes = {
-        path: sum(c.cell_type == "code" for c in nbformat.read(path, as_version=4).cells) for path in paths
-    }
+    sizes = {path: sum(c.cell_type == "code" for c in nbformat.read(path, as_version=4).cells) for path in paths}
     runs = []
     with tqdm(total=sum(sizes.values()), unit="cell", dynamic_ncols=True) as bar:
         for path in paths:

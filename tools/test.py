@@ -22,9 +22,7 @@ def step(name: str, *command: str) -> bool:
     print(f"\n== {name}", flush=True)
     started = time.perf_counter()
     passed = subprocess.run(command, cwd=ROOT, env=os.environ | ENVIRONMENT, check=False).returncode == 0
-    print(
-        f"== {name}: {'passed' if passed else 'FAILED'} in {time.perf_counter() - started:.0f} s", flush=True
-    )
+    print(f"== {name}: {'passed' if passed else 'FAILED'} in {time.perf_counter() - started:.0f} s", flush=True)
     return passed
 
 
