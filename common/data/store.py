@@ -1,0 +1,200 @@
+"""Editions of the data sets: which one is in use, where it lies, and the pocket edition when it is not there yet.
+
+Every data set exists as *pocket* (drawn or copied on this machine, no network) and as *full* (the published
+files, `make data`). `WORKBOOK_EDITION` = pocket | full | auto chooses; `WORKBOOK_DATA` moves the data root.
+Nothing here downloads anything except `fetch`.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import sys
+from importlib import resources
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from common.data import download
+from common.data.files import checksum, matches, publish_folder, size_of
+from common.data.registry import DATASETS, DataSet, describe
+
+EDITIONS = ("pocket", "full", "auto")
+MARKER = "edition.json"  # written last; a pocket folder without it, or at odds with it, is not whole
+COMMAND = "`make data` (or `python -m common.data {name}`)"
+
+
+def data_root() -> Path:
+    """The folder under which all data lies: `WORKBOOK_DATA`, or `datasets/` beside `common/`."""
+    chosen = os.environ.get("WORKBOOK_DATA", "").strip()
+    return Path(chosen).expanduser().absolute() if chosen else Path(__file__).resolve().parents[2] / "datasets"
+
+
+def requested_edition() -> str:
+    """The value of `WORKBOOK_EDITION`: "pocket", "full" or "auto" (the default).
+
+    Raises:
+        ValueError: the variable holds another word.
+    """
+    chosen = os.environ.get("WORKBOOK_EDITION", "").strip().lower() or "auto"
+    if chosen not in EDITIONS:
+        raise ValueError(f"WORKBOOK_EDITION is {chosen!r}; allowed are: {', '.join(EDITIONS)}")
+    return chosen
+
+
+def edition(name: str) -> str:
+    """The edition of a data set that is in use.
+
+    Args:
+        name: a data set, e.g. "cifar10".
+
+    Returns:
+        "pocket" or "full". Under "auto" it is "full" exactly if the published files are there.
+
+    Raises:
+        ValueError: unknown data set or unknown `WORKBOOK_EDITION`.
+        FileNotFoundError: `WORKBOOK_EDITION=full` and a file is missing; never a silent fallback.
+    """
+    data, wanted = describe(name), requested_edition()
+    if wanted == "pocket":
+        return "pocket"
+    missing = _missing(data)
+    if missing and wanted == "full":
+        raise FileNotFoundError(
+            f"WORKBOOK_EDITION=full, but {missing[0]} is missing. {COMMAND.format(name=name)} downloads it from "
+            f"{data.addresses[0]}; WORKBOOK_EDITION=pocket works without"
+        )
+    return "pocket" if missing else "full"
+
+
+def is_there(name: str) -> bool:
+    """True if the published files of a data set are under the data root (their bytes are not read)."""
+    return not _missing(describe(name))
+
+
+def dataset_dir(name: str) -> Path:
+    """The folder with the files of the edition in use; writes the pocket edition first if it is not there.
+
+    Args:
+        name: a data set, e.g. "cifar10".
+
+    Returns:
+        An existing folder.
+
+    Raises:
+        ValueError, FileNotFoundError: as `edition`.
+        PermissionError, OSError: the pocket edition cannot be written; the error names the place.
+    """
+    data = describe(name)
+    return data_root() / data.folder if edition(name) == "full" else _pocket_dir(data)
+
+
+def edition_line(name: str) -> str:
+    """One line for a notebook: which edition it runs on and how to get the other."""
+    data = describe(name)
+    if edition(name) == "full":
+        return f"{data.title}, full edition ({data.full_note}). For the pocket edition: WORKBOOK_EDITION=pocket."
+    return f"{data.title}, pocket edition ({data.pocket_note}). For the full edition: `make data`."
+
+
+def fetch(name: str) -> Path:
+    """Download, verify and unpack the full edition; does nothing where it is there and intact.
+
+    Args:
+        name: a data set, e.g. "cifar10".
+
+    Returns:
+        The folder with the published files.
+
+    Raises:
+        ValueError: unknown data set.
+        common.data.download.DownloadError: no address served the right bytes; the message says what to do.
+        PermissionError, OSError: the files cannot be written; the error names the place.
+    """
+    return download.fetch(describe(name), data_root())
+
+
+def verify(path: str | Path) -> None:
+    """Compare a data file with the checksum known for it, if one is known.
+
+    Known are the files of a pocket edition (from its marker) and published files (by name and size).
+
+    Args:
+        path: a file of a data set.
+
+    Raises:
+        ValueError: the bytes are not those that were written or published.
+    """
+    path = Path(path)
+    marker = _read_marker(path.parent)
+    known = marker["files"].get(path.name) if marker else _published(path)
+    if known is None:
+        return
+    size, expected = known
+    if not matches(path, size, expected):
+        again = "run this again and it is drawn anew" if marker else "`make data` brings it again"
+        raise ValueError(
+            f"{path} is damaged: expected {size} bytes with {expected}, found {size_of(path)} bytes with "
+            f"{checksum(path, expected.partition(':')[0])}. Delete {path.parent}; {again}"
+        )
+
+
+def _missing(data: DataSet) -> list[Path]:
+    """Published files that are not under the data root."""
+    folder = data_root() / data.folder
+    return [folder / file for file in data.files if not (folder / file).is_file()]
+
+
+def _published(path: Path) -> tuple[int, str] | None:
+    """Size and checksum of a published file that has this file's name and length."""
+    size = size_of(path)
+    known = [data.files[path.name] for data in DATASETS.values() if path.name in data.files]
+    return next((entry for entry in known if entry[0] == size), None)
+
+
+# The pocket edition ------------------------------------------------------------------------------------------
+
+
+def _pocket_dir(data: DataSet) -> Path:
+    """The folder of the pocket edition, written first unless a whole one by the present artist is there."""
+    target = data_root() / "pocket" / data.folder
+    artist = _artist(data)
+    if not _is_whole(target, artist):
+        if os.environ.get("WORKBOOK_QUIET") != "1":
+            tqdm.write(f"Drawing the pocket edition of {data.title} (once) ...", file=sys.stderr)
+        publish_folder(target, lambda folder: _write(data, artist, folder), lambda it: _is_whole(it, artist))
+    return target
+
+
+def _artist(data: DataSet) -> str:
+    """A fingerprint of the code that writes the pocket edition: when the code changes, so does the edition."""
+    package = data.pocket.rpartition(".")[0]
+    sources = sorted((f.name, f.read_bytes()) for f in resources.files(package).iterdir() if f.name[-3:] == ".py")
+    return hashlib.sha256(repr((data.pocket, sources)).encode()).hexdigest()[:16]
+
+
+def _write(data: DataSet, artist: str, folder: Path) -> None:
+    """Let the artist fill the folder, then write the marker with the sizes and checksums of what is there."""
+    importlib.import_module(data.pocket).write(folder)
+    files = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    sums = {name: (path.stat().st_size, checksum(path, "sha256")) for name, path in files.items()}
+    (folder / MARKER).write_text(json.dumps({"artist": artist, "files": sums}, indent=1))
+
+
+def _read_marker(folder: Path) -> dict | None:
+    try:
+        marker = json.loads((folder / MARKER).read_text())
+        return marker if {"artist", "files"} <= marker.keys() else None
+    except (OSError, ValueError, AttributeError):  # absent, cut short, or not ours
+        return None
+
+
+def _is_whole(folder: Path, artist: str) -> bool:
+    """True if the marker is there, was left by this artist, and every file has the size it tells."""
+    marker = _read_marker(folder)
+    if marker is None or marker["artist"] != artist:
+        return False
+    try:
+        return all((folder / file).stat().st_size == size for file, (size, _) in marker["files"].items())
+    except OSError:
+        return False
