@@ -1,0 +1,237 @@
+"""`make colab`: one self-contained notebook file for every notebook, ready to upload to Google Colab.
+
+    python -m tools.colab [--source TREE] [--destination FOLDER]
+
+The set-up cell of each file carries `common/` as an archive; nothing else is needed, not even a repository address.
+"""
+
+import argparse
+import ast
+import base64
+import hashlib
+import io
+import lzma
+import mimetypes
+import re
+import sys
+import tarfile
+import textwrap
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from nbformat import NotebookNode
+from packaging.requirements import Requirement
+
+from tools.imports import needed_modules
+from tools.notebooks import (
+    BUILT,
+    ROOT,
+    ToolError,
+    generated_tree,
+    notebook_paths,
+    notebook_text,
+    read_notebook,
+    setup_index,
+    source_files,
+    strip_outputs,
+)
+
+CELL = Path(__file__).with_name("colab_cell.py")
+# Modules whose distribution has another name.
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "cv2": "opencv-python",
+}
+# Always there where a notebook runs.
+PROVIDED = {"IPython", "ipykernel", "matplotlib_inline", "common", "google"}
+
+
+def code_files(root: Path) -> list[str]:
+    """The files of the archive: the sources of `common/`, and what builds the extension when there is one."""
+    names = [n for n in source_files(root, untracked=True) if n.startswith("common/") and not n.endswith(BUILT)]
+    extensions = {n.removesuffix(".pyx") for n in names if n.endswith(".pyx")}
+    names = [n for n in names if n.rpartition(".")[0] not in extensions or not n.endswith((".c", ".cpp"))]
+    if "common/notebook.py" not in names:
+        raise ToolError(f"{root}: no common/notebook.py, so no notebook could be set up")
+    if extensions:
+        names += [n for n in _build_files(root) if (root / n).is_file()]
+    return sorted(names)
+
+
+def _build_files(root: Path) -> Iterator[str]:
+    yield from ("pyproject.toml", "setup.py", "setup.cfg", "LICENSE")
+    if (root / "pyproject.toml").is_file():
+        readme = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8")).get("project", {}).get("readme")
+        yield from [readme] if isinstance(readme, str) else []
+
+
+def archive(root: Path, names: list[str]) -> bytes:
+    """tar.xz of the files, the same bytes whenever and by whomever it is made."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name in names:
+            data = (root / name).read_bytes()
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), 0o644
+            tar.addfile(member, io.BytesIO(data))
+    return lzma.compress(buffer.getvalue(), preset=9 | lzma.PRESET_EXTREME)
+
+
+def requirements(root: Path) -> dict[str, list[str]]:
+    """The lines of requirements.txt by normalised distribution name (several where markers differ)."""
+    lines: dict[str, list[str]] = {}
+    path = root / "requirements.txt"
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        line = line.partition(" #")[0].strip()
+        if line and not line.startswith(("#", "-")):
+            lines.setdefault(_normal(Requirement(line).name), []).append(line)
+    return lines
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def needs(nb: NotebookNode, root: Path, path: Path) -> dict[str, list[str]]:
+    """Module -> requirement lines for all that the notebook and the parts of `common` it uses import.
+
+    Raises:
+        ToolError: a module comes from no line of requirements.txt, so Colab would not get it.
+    """
+    lines, result, unknown = requirements(root), {}, []
+    for module in sorted(needed_modules(nb, root) - PROVIDED - sys.stdlib_module_names):
+        found = lines.get(_normal(DISTRIBUTIONS.get(module, module)))
+        if found:
+            result[module] = found
+        else:
+            unknown.append(module)
+    if unknown:
+        raise ToolError(f"{path}: no line of requirements.txt brings the imported {', '.join(unknown)}")
+    return result
+
+
+def setup_cell(packed: bytes, needed: dict[str, list[str]], build: dict[str, list[str]]) -> str:
+    """Source of the set-up cell that carries `packed`."""
+    values = {
+        'SHA256 = "{sha256}"': f'SHA256 = "{hashlib.sha256(packed).hexdigest()}"',
+        "NEEDS = {}": f"NEEDS = {needed!r}",
+        "BUILD = {}": f"BUILD = {build!r}",
+        "{archive}": textwrap.fill(base64.b64encode(packed).decode(), 110),
+    }
+    source = CELL.read_text(encoding="utf-8").rstrip("\n")
+    for place, value in values.items():
+        if source.count(place) != 1:
+            raise ToolError(f"{CELL}: {place!r} has to be there exactly once")
+        source = source.replace(place, value)
+    ast.parse(source)
+    return source
+
+
+def convert(nb: NotebookNode, root: Path, path: Path, packed: bytes, build: dict[str, list[str]]) -> NotebookNode:
+    """`nb` as a file that stands alone."""
+    strip_outputs(nb)
+    for cell in nb.cells:
+        if cell.cell_type == "markdown":
+            cell.source = plain_links(cell.source, path.parent)
+    cell = nb.cells[setup_index(nb, path)]
+    cell.source = setup_cell(packed, needs(nb, root, path), build)
+    cell.metadata.update({"cellView": "form", "jupyter": {"source_hidden": True}})
+    kept = {k: v for k, v in nb.metadata.items() if k == "accelerator"}
+    nb.metadata = NotebookNode(
+        kept,
+        colab={"name": path.name, "provenance": []},
+        kernelspec={"display_name": "Python 3", "language": "python", "name": "python3"},
+        language_info={"name": "python"},
+    )
+    return nb
+
+
+LINK = re.compile(r"""(?P<image>!?)\[(?P<text>(?:[^][]|\[[^]]*\])*)\]\((?P<target>[^)\s]+)(?:\s+"[^"]*")?\)""")
+HTML = re.compile(r"""(?P<tag><(?:a\s[^>]*?href|img\s[^>]*?src)=)(?P<quote>["'])(?P<target>[^"']+)(?P=quote)""")
+CODE = re.compile(r"(^```.*?^```[^\n]*$|`[^`\n]+`(?!\]))", re.MULTILINE | re.DOTALL)
+
+
+def plain_links(markdown: str, folder: Path) -> str:
+    """Markdown in which links to files of the repository are plain text and its pictures are embedded.
+
+    Args:
+        markdown: source of a cell.
+        folder: where the notebook lies; relative targets count from here.
+    """
+
+    def link(match: re.Match) -> str:
+        if not _is_local(match["target"], folder):
+            return match[0]
+        return f"![{match['text']}]({_data_uri(match['target'], folder)})" if match["image"] else match["text"]
+
+    def html(match: re.Match) -> str:
+        if not _is_local(match["target"], folder):
+            return match[0]
+        target = _data_uri(match["target"], folder) if match["tag"].startswith("<img") else "#"
+        return f"{match['tag']}{match['quote']}{target}{match['quote']}"
+
+    parts = CODE.split(markdown)
+    parts[::2] = [HTML.sub(html, LINK.sub(link, part)) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _is_local(target: str, folder: Path) -> bool:
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:|#|//", target):
+        return False
+    return target.startswith(("./", "../", "/")) or (folder / target.partition("#")[0]).exists()
+
+
+def _data_uri(target: str, folder: Path) -> str:
+    path = folder / target
+    if not path.is_file():
+        raise ToolError(f"{path}: a picture that a notebook in {folder} shows is missing")
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def write_all(root: Path, destination: Path) -> dict[str, int]:
+    """Write the Colab file of every notebook below `destination`.
+
+    Returns:
+        Bytes by path of the file, relative to the destination.
+    """
+    names = code_files(root)
+    packed = archive(root, names)
+    compiled = any(n.endswith(".pyx") for n in names)
+    lines = requirements(root)
+    build = {m: lines.get(d, [d]) for m, d in (("Cython", "cython"), ("setuptools", "setuptools"))} if compiled else {}
+    sizes = {}
+    with generated_tree(destination, root) as new:
+        for path in notebook_paths(root):
+            target = new / path.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            text = notebook_text(convert(read_notebook(path), root, path, packed, build))
+            target.write_text(text, encoding="utf-8", newline="\n")
+            sizes[path.relative_to(root).as_posix()] = target.stat().st_size
+        if not sizes:
+            raise ToolError(f"{root}: no notebook assignment*/*.ipynb")
+    return sizes
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tools.colab", description="Write self-contained Colab notebooks.")
+    parser.add_argument("--source", type=Path, default=ROOT, help="tree with the notebooks")
+    parser.add_argument("--destination", type=Path, help="folder to write (default: build/colab in the source)")
+    options = parser.parse_args(arguments)
+    destination = options.destination or options.source / "build" / "colab"
+    try:
+        sizes = write_all(options.source.resolve(), destination)
+    except (ToolError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    for name, size in sizes.items():
+        print(f"{destination / name}  {size / 1024:.0f} kB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""What the notebook tools share: finding, reading and writing notebooks, and putting generated trees in place."""
+
+import ast
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parent.parent
+MANIFEST = ".generated.json"  # lists what a tool wrote, so that it can tell its own files from edited ones
+BY_PRODUCTS = {
+    ".git", ".venv", "build", "__pycache__", ".ipynb_checkpoints", ".pytest_cache", ".ruff_cache",
+    ".hypothesis", "vision_workbook",
+}  # fmt: skip
+BUILT = (".so", ".pyd", ".pyc", ".o", ".egg-info")
+HEADING = re.compile(r"^#{1,6}\s+(\d+)\.\s+(.*?)\s*#*$")
+
+
+class ToolError(Exception):
+    """Something in the tree or on the disk that the user has to put right; the message says what and where."""
+
+
+def notebook_paths(root: Path) -> list[Path]:
+    """All notebooks of the workbook, `assignment*/*.ipynb`, in reading order."""
+    return sorted(root.glob("assignment*/*.ipynb"))
+
+
+def read_notebook(path: Path) -> NotebookNode:
+    """The notebook at `path`; raises ToolError, naming the file, when it is not a version 4 notebook."""
+    try:
+        nb = nbformat.read(path, as_version=4)
+    except (ValueError, AttributeError, nbformat.ValidationError) as error:
+        raise ToolError(f"{path}: not a readable notebook ({error})") from error
+    if any("id" not in cell for cell in nb.cells):
+        raise ToolError(f"{path}: cells without ids; save it as notebook format 4.5")
+    return nb
+
+
+def notebook_text(nb: NotebookNode) -> str:
+    """The notebook as JSON in the one form all tools write: sorted keys, indent 1, final newline."""
+    return nbformat.writes(nb, version=4) + "\n"
+
+
+def strip_outputs(nb: NotebookNode) -> NotebookNode:
+    """`nb` without outputs, execution counts and whatever front ends left in cell metadata (tags stay)."""
+    for cell in nb.cells:
+        cell.metadata = NotebookNode({k: v for k, v in cell.metadata.items() if k in ("tags", "jupyter")})
+        if cell.cell_type == "code":
+            cell.outputs = []
+            cell.execution_count = None
+    nb.metadata.pop("widgets", None)
+    return nb
+
+
+def setup_index(nb: NotebookNode, path: Path) -> int:
+    """Index of the one set-up cell; raises ToolError when there is none or more than one."""
+    found = [
+        i
+        for i, cell in enumerate(nb.cells)
+        if cell.cell_type == "code" and re.search(r"^notebook\.setup\(", cell.source, re.MULTILINE)
+    ]
+    if len(found) != 1:
+        raise ToolError(f"{path}: {len(found)} cells call notebook.setup(), exactly one set-up cell is allowed")
+    return found[0]
+
+
+def plain_python(source: str) -> str:
+    """`source` with IPython's lines (`%...`, `!...`) blanked, empty for a cell in another language."""
+    if source.lstrip().startswith("%%"):
+        return ""
+    return re.sub(r"^[ \t]*[%!].*$", "", source, flags=re.MULTILINE)
+
+
+def parse_cell(source: str) -> ast.Module:
+    """Syntax tree of a code cell."""
+    return ast.parse(plain_python(source))
+
+
+def sections(nb: NotebookNode) -> list[tuple[str, str]]:
+    """For every cell the (number, title) of the numbered heading above it, ("", "") before the first."""
+    here, result = ("", ""), []
+    for cell in nb.cells:
+        if cell.cell_type == "markdown":
+            prose = re.sub(r"^```.*?^```", "", cell.source, flags=re.MULTILINE | re.DOTALL)
+            for line in prose.splitlines():
+                if match := HEADING.match(line):
+                    here = (match[1], match[2])
+        result.append(here)
+    return result
+
+
+def source_files(root: Path, *, untracked: bool = False) -> list[str]:
+    """Paths (relative, with slashes) of the files under version control, or of all sources outside git.
+
+    Args:
+        root: top of the tree.
+        untracked: also files git does not know yet and does not ignore.
+    """
+    if (root / ".git").exists() and shutil.which("git"):
+        command = ["git", "-C", str(root), "ls-files", "-z", "--cached"]
+        listing = subprocess.run(
+            command + ["--others", "--exclude-standard"] * untracked,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if listing.returncode:
+            raise ToolError(f"git cannot list the files of {root}: {listing.stderr.strip()}")
+        names = listing.stdout.split("\0")
+    else:
+        names = _walk(root)
+    return sorted({name for name in names if name and (root / name).is_file()})
+
+
+def _walk(root: Path) -> Iterator[str]:
+    for folder, folders, files in os.walk(root):
+        here = Path(folder).relative_to(root)
+        folders[:] = [f for f in folders if f not in BY_PRODUCTS and not f.endswith(BUILT)]
+        if here.as_posix() == "datasets":  # what lies below is data, whoever put it there
+            folders[:], files = [], [f for f in files if f == "README.md"]
+        yield from ((here / f).as_posix() for f in files if not f.endswith(BUILT) and f != MANIFEST)
+
+
+@contextmanager
+def generated_tree(destination: Path, source: Path) -> Iterator[Path]:
+    """A new empty folder that takes the place of `destination` when the block ends without an error.
+
+    Nothing is lost: a destination that this function did not fill, or in which a file was edited or added
+    since, is refused, and after an error the old tree is still there.
+
+    Args:
+        destination: folder to write.
+        source: the tree that is read, which the destination must not contain.
+
+    Yields:
+        The folder to fill.
+
+    Raises:
+        ToolError: the destination may not be replaced; the message says why.
+    """
+    destination = destination.absolute()
+    _refuse_foreign(destination, source.resolve())
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
+    new = work / "new"
+    try:
+        new.mkdir()
+        yield new
+        manifest = {"note": "written by a tool; edit elsewhere", "files": _checksums(new)}
+        (new / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        _swap(new, destination, work / "old")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _swap(new: Path, destination: Path, old: Path) -> None:
+    if destination.exists():
+        destination.rename(old)
+    try:
+        new.rename(destination)
+    except OSError:
+        if old.exists():
+            old.rename(destination)
+        raise
+
+
+def _checksums(root: Path) -> dict[str, str]:
+    return {name: hashlib.sha256((root / name).read_bytes()).hexdigest() for name in sorted(_walk(root))}
+
+
+def _refuse_foreign(destination: Path, source: Path) -> None:
+    if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
+        raise ToolError(f"{destination} is not a folder; name another destination")
+    if destination.resolve() in (source, *source.parents):
+        raise ToolError(f"{destination} contains the source tree {source}; name another destination")
+    if not destination.exists() or not any(destination.iterdir()):
+        return
+    try:
+        known = json.loads((destination / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ToolError(f"{destination} is not empty and was not written by this command; move it away") from None
+    now = _checksums(destination)
+    edited = sorted(name for name in now if now[name] != known.get(name))
+    if edited:
+        raise ToolError(
+            f"{destination} holds work that would be lost: {', '.join(edited[:5])}{' ...' if edited[5:] else ''}; "
+            "move the folder away (or remove it) and run again"
+        )
