@@ -59,7 +59,7 @@ def load_CIFAR10(
         ValueError: a file is damaged.
     """
     dtype = _checked_dtype(dtype)
-    X_train, y_train, X_test, y_test = _read_rows(root)
+    X_train, y_train, X_test, y_test = read_rows(root)
     return _to_images(X_train, dtype), y_train, _to_images(X_test, dtype), y_test
 
 
@@ -148,7 +148,7 @@ def get_CIFAR10_rows(
         ValueError: a size is below 1 or above what there is, or uint8 is to become negative.
     """
     split = _split(num_training, num_validation, num_test, root)
-    num_dev = _checked_size("num_dev", num_dev, len(split["y_train"]))
+    num_dev = checked_size("num_dev", num_dev, len(split["y_train"]))
     data = {k: _to_flat(v, dtype, bias) if k[0] == "X" else v for k, v in split.items()}
     if subtract_mean:
         _subtract_mean(data, columns=3072)
@@ -156,90 +156,21 @@ def get_CIFAR10_rows(
     return data | {"X_dev": data["X_train"][chosen], "y_dev": data["y_train"][chosen]}
 
 
-# The same in PyTorch, as the EECS 498 notebooks want it ---------------------------------------------------------
-
-
-def cifar10(num_train: int | None = None, num_test: int | None = None, dtype=None, *, root=None):
-    """The data as PyTorch tensors with values in [0, 1].
-
-    Args:
-        num_train: the first so many training pictures; None = all.
-        num_test: the first so many test pictures; None = all.
-        dtype: a floating torch.dtype; None = torch.float32.
-        root: as in `load_CIFAR10`.
-
-    Returns:
-        x_train (N, 3, 32, 32), y_train (N,) int64, x_test (M, 3, 32, 32), y_test (M,) int64.
-
-    Raises:
-        ValueError: a size is below 1 or above what there is, or dtype is not floating.
-    """
-    import torch
-
-    dtype = dtype or torch.float32
-    if not dtype.is_floating_point:
-        raise ValueError(f"dtype is {dtype}; allowed are floating types such as torch.float32")
-    X, y, Xt, yt = _read_rows(root)
-    n = len(y) if num_train is None else _checked_size("num_train", num_train, len(y))
-    m = len(yt) if num_test is None else _checked_size("num_test", num_test, len(yt))
-
-    def scaled(rows: np.ndarray) -> "torch.Tensor":
-        return torch.from_numpy(rows).reshape(-1, 3, 32, 32).to(dtype).div_(255)
-
-    return scaled(X[:n]), torch.from_numpy(y[:n]), scaled(Xt[:m]), torch.from_numpy(yt[:m])
-
-
-def preprocess_cifar10(
-    bias_trick: bool = False,
-    validation_ratio: float = 0.2,
-    dtype=None,
-    flatten: bool = True,
-    device="cpu",
-    *,
-    num_train: int | None = None,
-    num_test: int | None = None,
-    root=None,
-) -> dict:
-    """Tensors in [0, 1] minus the mean of each colour channel, with the tail of the training set for validation.
-
-    Args:
-        bias_trick: append a column of ones (needs flatten).
-        validation_ratio: share of the training pictures that goes to validation, 0 < ratio < 1.
-        dtype, num_train, num_test, root: as in `cifar10`.
-        flatten: a picture a row (N, 3072) instead of (N, 3, 32, 32).
-        device: where the tensors shall live.
-
-    Returns:
-        X_train, X_val, X_test and y_train, y_val, y_test; 40,000 / 10,000 / 10,000 by default (full edition).
-
-    Raises:
-        ValueError: the ratio leaves nothing on one side, bias_trick without flatten, or as in `cifar10`.
-    """
-    import torch
-
-    if bias_trick and not flatten:
-        raise ValueError("bias_trick=True needs flatten=True: a column of ones has no place in a picture")
-    x, y, x_test, y_test = (t.to(device) for t in cifar10(num_train, num_test, dtype, root=root))
-    num_val = int(len(y) * validation_ratio)
-    if not 0 < num_val < len(y):
-        raise ValueError(
-            f"validation_ratio is {validation_ratio}; of {len(y)} pictures it must leave at least one on each side"
-        )
-    mean = x.mean(dim=(0, 2, 3), keepdim=True)  # (1, 3, 1, 1)
-    X = {"X_train": x[:-num_val], "X_val": x[-num_val:], "X_test": x_test}
-    for key, part in X.items():
-        part.sub_(mean)
-        X[key] = part.flatten(1) if flatten else part
-        if bias_trick:
-            X[key] = torch.cat([X[key], X[key].new_ones(len(part), 1)], dim=1)
-    return X | {"y_train": y[:-num_val], "y_val": y[-num_val:], "y_test": y_test}
-
-
 # What they share ------------------------------------------------------------------------------------------------
 
 
-def _read_rows(root: str | Path | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """All pictures as they lie in the files: uint8 rows (N, 3072) and int64 labels, train and test."""
+def read_rows(root: str | Path | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """All pictures as they lie in the files, a picture a row.
+
+    Args:
+        root: as in `load_CIFAR10`.
+
+    Returns:
+        X_train uint8 (N, 3072), y_train int64 (N,), X_test uint8 (M, 3072), y_test int64 (M,).
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_CIFAR10`.
+    """
     folder = _find(root)
     parts = []
     for files in (TRAIN_FILES, TEST_FILES):
@@ -267,24 +198,35 @@ def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     content = {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in content.items()}
     if not {"data", "labels"} <= content.keys():
         raise ValueError(f"{path}: expected the keys 'data' and 'labels', found {sorted(map(str, content))}")
-    rows, labels = content["data"], np.asarray(content["labels"])
+    rows = content["data"]
     if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3072:
         found = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
         raise ValueError(f"{path}: 'data' must be uint8 of shape (N, 3072), found {found}")
-    if labels.shape != rows.shape[:1]:
-        raise ValueError(f"{path}: {len(rows)} pictures, but labels of shape {labels.shape}")
-    if labels.dtype.kind not in "iu" or ((labels < 0) | (labels > 9)).any():
+    if len(rows) == 0:
+        raise ValueError(f"{path}: holds no pictures")
+    return rows, _to_labels(path, content["labels"], len(rows))
+
+
+def _to_labels(path: Path, labels: object, count: int) -> np.ndarray:
+    """The labels of one file as int64 (count,), each of them in 0..9."""
+    try:
+        labels = np.asarray(labels)
+    except ValueError:  # nested lists of different lengths
+        labels = np.empty(0, dtype=object)
+    if labels.shape != (count,):
+        raise ValueError(f"{path}: {count} pictures, but labels of shape {labels.shape}")
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > 9:
         raise ValueError(f"{path}: labels must be integers from 0 to 9")
-    return rows, labels.astype(np.int64)
+    return labels.astype(np.int64)
 
 
 def _split(num_training, num_validation, num_test, root) -> dict[str, np.ndarray]:
     """Views of the uint8 rows and labels: training first, validation right after it, and test."""
-    X, y, Xt, yt = _read_rows(root)
-    num_validation = _checked_size("num_validation", num_validation, len(y) - 1)
+    X, y, Xt, yt = read_rows(root)
+    num_validation = checked_size("num_validation", num_validation, len(y) - 1)
     left = len(y) - num_validation
-    n = left if num_training is None else _checked_size("num_training", num_training, left)
-    m = _checked_size("num_test", num_test, len(yt))
+    n = left if num_training is None else checked_size("num_training", num_training, left)
+    m = checked_size("num_test", num_test, len(yt))
     train, val = slice(0, n), slice(n, n + num_validation)
     return {
         "X_train": X[train], "y_train": y[train], "X_val": X[val], "y_val": y[val],
@@ -318,8 +260,21 @@ def _subtract_mean(data: dict[str, np.ndarray], columns: int | None = None) -> d
     return data
 
 
-def _checked_size(name: str, value: int, available: int) -> int:
-    """value as an int in 1..available."""
+def checked_size(name: str, value: int, available: int) -> int:
+    """A number of pictures as an int.
+
+    Args:
+        name: of the argument, for the message.
+        value: what was given.
+        available: how many there are.
+
+    Returns:
+        value, an int in 1..available.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: below 1 or above available.
+    """
     try:
         value = operator.index(value)
     except TypeError:

@@ -94,6 +94,8 @@ def obtain(archive: Archive, root: Path) -> Path:
         except (requests.RequestException, _WrongBytes) as reason:
             log.warning("%s: %s", address, reason)
             reasons.append(f"  {address}\n    {reason}")
+    if size_of(_part_of(path)) == 0:
+        _part_of(path).unlink(missing_ok=True)
     raise DownloadError(
         f"{archive.filename} could not be downloaded:\n" + "\n".join(reasons) + "\n"
         "`make data` tries again and continues where it stopped. Without a network: put the archive, "
@@ -101,19 +103,24 @@ def obtain(archive: Archive, root: Path) -> Path:
     )
 
 
+def _part_of(path: Path) -> Path:
+    """Where the bytes that have arrived wait for the others."""
+    return path.with_name(f"{path.name}.part")
+
+
 def _download(address: str, archive: Archive, path: Path) -> None:
     """Bring the file from one address, continuing what is there, and give it its name once it is verified."""
-    part = path.with_name(f"{path.name}.part")
+    part = _part_of(path)
     best, failures = size_of(part), 0
     while True:
         have = size_of(part)
         try:
             if have < archive.size:
-                _transfer(address, part)
+                _transfer(address, part, archive.size)
             return _accept(part, path, archive)
         except _WrongBytes:
-            if not have:
-                raise  # every byte came from here; otherwise the old part may be at fault: begin again
+            if not have or part.exists():
+                raise  # it is this address's fault; otherwise our part may have been wrong: begin again
         except requests.RequestException as reason:
             if _is_final(reason):
                 raise
@@ -128,10 +135,10 @@ def _download(address: str, archive: Archive, path: Path) -> None:
 def _is_final(reason: requests.RequestException) -> bool:
     """True for an answer that a second try will not change, such as 403 or 404."""
     status = reason.response.status_code if reason.response is not None else 0
-    return 400 <= status < 500 and status not in (408, 416, 429)
+    return 400 <= status < 500 and status not in (408, 429)
 
 
-def _transfer(address: str, part: Path) -> None:
+def _transfer(address: str, part: Path, size: int) -> None:
     """Append to the part what the server still has of the file, or start over if it serves it whole only."""
     have = size_of(part)
     headers = {"Accept-Encoding": "identity"}  # or a server may "helpfully" unzip a .tar.gz on the way
@@ -141,20 +148,27 @@ def _transfer(address: str, part: Path) -> None:
     with naming(part.parent), open(part, "ab") as file:
 
         def place(response: requests.Response, **_: object) -> None:
-            starts_at_have = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-            if response.ok and not response.is_redirect and not (response.status_code == 206 and starts_at_have):
+            if response.ok and not response.is_redirect and _first_byte(response, have, size) != have:
                 file.truncate(0)  # in append mode the next write then begins at byte 0
 
         get = pooch.HTTPDownloader(
             progressbar=os.environ.get("WORKBOOK_QUIET") != "1",
             chunk_size=2**16, headers=headers, hooks={"response": place}, timeout=TIMEOUT,
         )  # fmt: skip
-        try:
-            get(address, file, None)
-        except requests.HTTPError as error:
-            if error.response.status_code == 416:  # it has no more than our part: that part is not of this file
-                file.truncate(0)
-            raise
+        get(address, file, None)
+
+
+def _first_byte(response: requests.Response, have: int, size: int) -> int:
+    """Where the answer begins in the file, 0 or have; refuses, before a byte is written, another file."""
+    first, total = "0", response.headers.get("Content-Length", "")
+    if response.status_code == 206:
+        span, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+        first = span.partition("-")[0]
+    if total.isdecimal() and int(total) != size:  # a login page, an error page, another version
+        raise _WrongBytes(f"wrong bytes: expected a file of {size} bytes, got one of {total}")
+    if first not in ("0", str(have)):
+        raise _WrongBytes(f"wrong bytes: asked for those from {have} on, got those from {first or 'nowhere'} on")
+    return int(first)
 
 
 def _accept(part: Path, path: Path, archive: Archive) -> None:

@@ -6,12 +6,13 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pooch
 
 STALE_AFTER = 3600.0  # seconds without a write after which a temporary folder belongs to a process that died
+TURN_AFTER = 10.0  # seconds after which the same holds for a turn at renaming
 
 
 def checksum(path: Path, algorithm: str) -> str:
@@ -105,19 +106,29 @@ def _flush(folder: Path) -> None:
 
 def _rename_into(draft: Path, target: Path, whole: Callable[[Path], bool]) -> None:
     """Rename draft to target; where target exists, keep it if it is whole and replace it if not."""
-    try:
+    with _turn(target):
+        if target.exists() and whole(target):
+            return  # somebody else was faster
+        if target.exists():
+            target.rename(draft.with_name(f"{draft.name}-old"))
         draft.rename(target)
-    except OSError:
-        if not target.exists():
-            raise
-        if whole(target):
-            return
-        retired = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
-        target.rename(retired / "old")
+    shutil.rmtree(draft.with_name(f"{draft.name}-old"), ignore_errors=True)
+
+
+@contextmanager
+def _turn(target: Path) -> Iterator[None]:
+    """One process at a time renames; a turn takes milliseconds, so one of ten seconds belongs to the dead."""
+    lock = target.with_name(f".{target.name}.lock")
+    while True:
         try:
-            draft.rename(target)
-        except OSError:  # somebody else published between our two renames
-            if not whole(target):
-                raise
-        finally:
-            shutil.rmtree(retired, ignore_errors=True)
+            lock.mkdir()
+            break
+        except FileExistsError:
+            with suppress(OSError):
+                if time.time() - lock.stat().st_mtime > TURN_AFTER:
+                    lock.rmdir()
+            time.sleep(0.01)
+    try:
+        yield
+    finally:
+        lock.rmdir()

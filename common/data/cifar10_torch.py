@@ -1,0 +1,93 @@
+"""CIFAR-10 as PyTorch tensors in [0, 1], the way the EECS 498 notebooks want it; torch is imported on first use."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from common.data.cifar10 import checked_size, read_rows
+
+if TYPE_CHECKING:
+    import torch
+
+
+def cifar10(
+    num_train: int | None = None,
+    num_test: int | None = None,
+    dtype: "torch.dtype | None" = None,
+    *,
+    root: str | Path | None = None,
+) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]":
+    """The data as PyTorch tensors with values in [0, 1].
+
+    Args:
+        num_train: the first so many training pictures; None = all.
+        num_test: the first so many test pictures; None = all.
+        dtype: a floating torch.dtype; None = torch.float32.
+        root: as in `common.data.cifar10.load_CIFAR10`.
+
+    Returns:
+        x_train (N, 3, 32, 32), y_train (N,) int64, x_test (M, 3, 32, 32), y_test (M,) int64.
+
+    Raises:
+        ValueError: a size is below 1 or above what there is, or dtype is not floating.
+    """
+    import torch
+
+    dtype = dtype or torch.float32
+    if not dtype.is_floating_point:
+        raise ValueError(f"dtype is {dtype}; allowed are floating types such as torch.float32")
+    X, y, Xt, yt = read_rows(root)
+    n = len(y) if num_train is None else checked_size("num_train", num_train, len(y))
+    m = len(yt) if num_test is None else checked_size("num_test", num_test, len(yt))
+
+    def scaled(rows: np.ndarray) -> "torch.Tensor":
+        return torch.from_numpy(rows).reshape(-1, 3, 32, 32).to(dtype).div_(255)
+
+    return scaled(X[:n]), torch.from_numpy(y[:n]), scaled(Xt[:m]), torch.from_numpy(yt[:m])
+
+
+def preprocess_cifar10(
+    bias_trick: bool = False,
+    validation_ratio: float = 0.2,
+    dtype: "torch.dtype | None" = None,
+    flatten: bool = True,
+    device: "torch.device | str" = "cpu",
+    *,
+    num_train: int | None = None,
+    num_test: int | None = None,
+    root: str | Path | None = None,
+) -> "dict[str, torch.Tensor]":
+    """Tensors in [0, 1] minus the mean of each colour channel, with the tail of the training set for validation.
+
+    Args:
+        bias_trick: append a column of ones (needs flatten).
+        validation_ratio: share of the training pictures that goes to validation, 0 < ratio < 1.
+        dtype, num_train, num_test, root: as in `cifar10`.
+        flatten: a picture a row (N, 3072) instead of (N, 3, 32, 32).
+        device: where the tensors shall live.
+
+    Returns:
+        X_train, X_val, X_test and y_train, y_val, y_test; 40,000 / 10,000 / 10,000 by default (full edition).
+
+    Raises:
+        ValueError: the ratio leaves nothing on one side, bias_trick without flatten, or as in `cifar10`.
+    """
+    import torch
+
+    if bias_trick and not flatten:
+        raise ValueError("bias_trick=True needs flatten=True: a column of ones has no place in a picture")
+    x, y, x_test, y_test = (t.to(device) for t in cifar10(num_train, num_test, dtype, root=root))
+    num_val = int(len(y) * validation_ratio)
+    if not 0 < num_val < len(y):
+        raise ValueError(
+            f"validation_ratio is {validation_ratio}; of {len(y)} pictures it must leave at least one on each side"
+        )
+    mean = x.mean(dim=(0, 2, 3), keepdim=True)  # (1, 3, 1, 1)
+    X = {"X_train": x[:-num_val], "X_val": x[-num_val:], "X_test": x_test}
+    for key, part in X.items():
+        part.sub_(mean)
+        X[key] = part.flatten(1) if flatten else part
+        if bias_trick:
+            X[key] = torch.cat([X[key], X[key].new_ones(len(part), 1)], dim=1)
+    return X | {"y_train": y[:-num_val], "y_val": y[-num_val:], "y_test": y_test}

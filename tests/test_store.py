@@ -1,0 +1,394 @@
+"""Editions of the data: which one, where, and a pocket edition that is whole or not there."""
+
+import errno
+import importlib
+import multiprocessing
+import os
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from common.data import files, registry, store
+from common.data.registry import Archive, DataSet
+
+ARTIST = """
+import pathlib, time
+def write(folder):
+    for i in range(3):
+        (folder / f"batch_{i}").write_bytes(bytes([i]) * 5000)
+        time.sleep(PAUSE)
+"""
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """An empty data root, and no wish for any edition."""
+    monkeypatch.setenv("WORKBOOK_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("WORKBOOK_QUIET", "1")
+    monkeypatch.delenv("WORKBOOK_EDITION", raising=False)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def toy(root, tmp_path, monkeypatch):
+    """Registers a data set "toy" whose pocket edition is written by the given source code."""
+
+    def register(source=ARTIST, pause=0):
+        package = tmp_path / "path" / "toy_artist"
+        package.mkdir(parents=True, exist_ok=True)
+        (package / "__init__.py").touch()
+        (package / "draw.py").write_text(textwrap.dedent(source).replace("PAUSE", str(pause)))
+        for name in [name for name in sys.modules if name.startswith("toy_artist")]:
+            del sys.modules[name]
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)  # edits within a second would be missed
+        importlib.invalidate_caches()
+        monkeypatch.setitem(registry.DATASETS, "toy", toy_set())
+        return root / "pocket" / "toy"
+
+    monkeypatch.syspath_prepend(str(tmp_path / "path"))
+    yield register
+    for name in [name for name in sys.modules if name.startswith("toy_artist")]:
+        del sys.modules[name]
+
+
+def toy_set():
+    archive = Archive("toy.tar.gz", 10, "sha256:0", ("https://example.org/toy.tar.gz", "https://example.net/toy"))
+    known = {f"batch_{i}": (5000, "md5:0") for i in range(3)}
+    return DataSet("toy", "Toy", "toy", known, (archive,), "toy_artist.draw", "three files", "three drawings")
+
+
+def put_full(root):
+    (root / "toy").mkdir(parents=True)
+    for i in range(3):
+        (root / "toy" / f"batch_{i}").write_bytes(b"published")
+
+
+def left_in(folder):
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+# Where, and which -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_data_root_is_datasets_beside_common(monkeypatch, value):
+    monkeypatch.delenv("WORKBOOK_DATA", raising=False)
+    if value is not None:
+        monkeypatch.setenv("WORKBOOK_DATA", value)
+    assert store.data_root() == Path(__file__).resolve().parents[1] / "datasets"
+
+
+def test_data_root_can_be_moved(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORKBOOK_DATA", "here")
+    assert store.data_root() == tmp_path / "here"
+    monkeypatch.setenv("WORKBOOK_DATA", "~/data")
+    assert store.data_root() == Path.home() / "data"
+
+
+@pytest.mark.parametrize("value, want", [(None, "auto"), ("", "auto"), ("pocket", "pocket"), (" FULL ", "full")])
+def test_requested_edition(monkeypatch, value, want):
+    monkeypatch.delenv("WORKBOOK_EDITION", raising=False)
+    if value is not None:
+        monkeypatch.setenv("WORKBOOK_EDITION", value)
+    assert store.requested_edition() == want
+
+
+@pytest.mark.parametrize("value", ["real", "pocket,full", "0"])
+def test_unknown_edition_lists_the_allowed(root, monkeypatch, value):
+    monkeypatch.setenv("WORKBOOK_EDITION", value)
+    for ask in (store.edition, store.dataset_dir, store.edition_line):
+        with pytest.raises(ValueError, match=rf"WORKBOOK_EDITION is '{value}'; allowed are: pocket, full, auto"):
+            ask("cifar10")
+
+
+@pytest.mark.parametrize("ask", [store.edition, store.dataset_dir, store.edition_line, store.fetch, store.is_there])
+def test_unknown_data_set_lists_the_known(root, ask):
+    with pytest.raises(ValueError, match=r"unknown data set 'cifar11'; known are: .*cifar10"):
+        ask("cifar11")
+
+
+def test_full_without_files_is_an_error_and_writes_nothing(root, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_EDITION", "full")
+    for ask in (store.edition, store.dataset_dir, store.edition_line):
+        with pytest.raises(FileNotFoundError) as caught:
+            ask("cifar10")
+        for word in (str(root / "cifar-10-batches-py" / "batches.meta"), "https://", "cifar-10-python.tar.gz"):
+            assert word in str(caught.value)
+        assert "`make data`" in str(caught.value)
+    assert not root.exists()
+
+
+def test_full_with_one_file_missing_names_that_file(root, toy, monkeypatch):
+    toy()
+    put_full(root)
+    (root / "toy" / "batch_1").unlink()
+    assert store.edition("toy") == "pocket"
+    monkeypatch.setenv("WORKBOOK_EDITION", "full")
+    with pytest.raises(FileNotFoundError, match="batch_1 is missing"):
+        store.edition("toy")
+
+
+def test_auto_is_full_once_the_files_are_there(root, toy, monkeypatch):
+    target = toy()
+    assert store.edition("toy") == "pocket" and store.dataset_dir("toy") == target
+    put_full(root)
+    assert store.edition("toy") == "full" and store.dataset_dir("toy") == root / "toy"
+    monkeypatch.setenv("WORKBOOK_EDITION", "pocket")
+    assert store.edition("toy") == "pocket" and store.dataset_dir("toy") == target
+
+
+def test_asking_for_the_edition_writes_nothing(root, toy):
+    toy()
+    line = store.edition_line("toy")
+    assert line == "Toy, pocket edition (three drawings). For the full edition: `make data`."
+    assert not root.exists()
+
+
+def test_edition_line_of_the_full_edition(root, toy):
+    toy()
+    put_full(root)
+    assert store.edition_line("toy") == (
+        "Toy, full edition (three files). For the pocket edition: WORKBOOK_EDITION=pocket."
+    )
+
+
+# Writing the pocket edition -------------------------------------------------------------------------------------
+
+
+def test_pocket_is_written_once(toy):
+    target = toy()
+    assert store.dataset_dir("toy") == target
+    assert left_in(target) == ["batch_0", "batch_1", "batch_2", store.MARKER]
+    before = (target / "batch_0").stat().st_mtime_ns
+    assert store.dataset_dir("toy") == target
+    assert (target / "batch_0").stat().st_mtime_ns == before and left_in(target.parent) == ["toy"]
+
+
+def test_one_line_says_what_is_going_on(toy, capsys, monkeypatch):
+    toy()
+    monkeypatch.setenv("WORKBOOK_QUIET", "0")
+    store.dataset_dir("toy")
+    store.dataset_dir("toy")
+    out, err = capsys.readouterr()
+    assert out == "" and err == "Drawing the pocket edition of Toy (once) ...\n"
+
+
+def test_quiet_is_quiet(toy, capsys):
+    toy()
+    store.dataset_dir("toy")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_changed_artist_draws_again(toy):
+    target = toy()
+    store.dataset_dir("toy")
+    assert toy(ARTIST.replace("bytes([i])", "bytes([i + 7])")) == target
+    store.dataset_dir("toy")
+    assert (target / "batch_0").read_bytes() == bytes([7]) * 5000 and left_in(target.parent) == ["toy"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / store.MARKER).unlink(),
+        lambda folder: (folder / store.MARKER).write_text('{"artist": "me"'),
+        lambda folder: (folder / store.MARKER).write_text("[]"),
+        lambda folder: (folder / "batch_2").unlink(),
+        lambda folder: (folder / "batch_1").write_bytes(b"half"),
+    ],
+)
+def test_folder_that_is_not_whole_is_drawn_again(toy, damage):
+    target = toy()
+    damage(store.dataset_dir("toy"))
+    store.dataset_dir("toy")
+    assert [(target / f"batch_{i}").read_bytes() for i in range(3)] == [bytes([i]) * 5000 for i in range(3)]
+    assert left_in(target.parent) == ["toy"]
+
+
+def test_empty_folder_in_the_way(toy):
+    target = toy()
+    target.mkdir(parents=True)
+    assert (store.dataset_dir("toy") / "batch_0").exists()
+
+
+def test_nobody_sees_half_an_edition(toy):
+    """While the artist works, the folder has no name yet; when it fails, it never gets one."""
+    target = toy("""
+        def write(folder):
+            (folder / "batch_0").write_bytes(b"0")
+            assert not (folder.parent / "toy").exists()
+            raise KeyboardInterrupt
+    """)
+    with pytest.raises(KeyboardInterrupt):
+        store.dataset_dir("toy")
+    assert left_in(target.parent) == []
+
+
+def test_disk_full_in_the_middle(toy):
+    target = toy("""
+        import errno
+        def write(folder):
+            (folder / "batch_0").write_bytes(b"0" * 5000)
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder / "batch_1"))
+    """)
+    with pytest.raises(OSError, match="No space left on device while writing") as caught:
+        store.dataset_dir("toy")
+    assert caught.value.errno == errno.ENOSPC
+    assert str(target) in str(caught.value) and "WORKBOOK_DATA" in str(caught.value)
+    assert left_in(target.parent) == []
+    toy()  # there is room again
+    assert (store.dataset_dir("toy") / "batch_2").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+def test_disk_really_full(toy):
+    target = toy("""
+        def write(folder):
+            (folder / "batch_0").symlink_to("/dev/full")
+            (folder / "batch_0").write_bytes(b"0" * 5000)
+    """)
+    with pytest.raises(OSError, match="No space left on device while writing"):
+        store.dataset_dir("toy")
+    assert left_in(target.parent) == []
+
+
+def test_disk_full_at_the_marker_or_the_flush(toy, monkeypatch):
+    target = toy()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device while writing"):
+        store.dataset_dir("toy")
+    assert left_in(target.parent) == []
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_folder_without_permission(toy, monkeypatch, number):
+    target = toy()
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.tempfile, "mkdtemp", refuse)
+    with pytest.raises(PermissionError, match="WORKBOOK_DATA") as caught:
+        store.dataset_dir("toy")
+    assert str(target) in str(caught.value) and left_in(target.parent) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="permissions do not bind root")
+def test_folder_really_without_permission(toy, root):
+    toy()
+    root.mkdir()
+    root.chmod(0o500)
+    try:
+        with pytest.raises(PermissionError, match="WORKBOOK_DATA"):
+            store.dataset_dir("toy")
+    finally:
+        root.chmod(0o700)
+
+
+def test_data_root_that_is_a_file(toy, root):
+    toy()
+    root.write_text("not a folder")
+    with pytest.raises(OSError, match="WORKBOOK_DATA"):
+        store.dataset_dir("toy")
+    assert root.read_text() == "not a folder"
+
+
+def test_drafts_of_the_dead_are_swept_and_those_of_the_living_stay(toy):
+    target = toy()
+    dead, alive = (target.parent / f".toy.draft-{name}" for name in ("dead", "alive"))
+    for draft in (dead, alive):
+        draft.mkdir(parents=True)
+        (draft / "batch_0").write_bytes(b"0")
+    long_ago = time.time() - files.STALE_AFTER - 60
+    os.utime(dead / "batch_0", (long_ago, long_ago))
+    os.utime(dead, (long_ago, long_ago))
+    store.dataset_dir("toy")
+    assert left_in(target.parent) == [".toy.draft-alive", "toy"]
+
+
+# Several processes at once --------------------------------------------------------------------------------------
+
+
+def _generate(start, answers):
+    registry.DATASETS["toy"] = toy_set()
+    start.wait()
+    try:
+        folder = store.dataset_dir("toy")
+        answers.put((str(folder), sorted((p.name, p.read_bytes()[:1]) for p in folder.glob("batch_*"))))
+    except BaseException as error:
+        answers.put(("failed", repr(error)))
+        raise
+
+
+@pytest.mark.parametrize("before", ["nothing", "stale"])
+def test_two_processes_at_once(toy, before, monkeypatch, tmp_path):
+    if before == "stale":
+        toy(ARTIST.replace("bytes([i])", "bytes([9])"))
+        store.dataset_dir("toy")
+    target = toy(pause=0.05)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "path"), str(Path(__file__).parents[1])]))
+    spawn = multiprocessing.get_context("spawn")
+    start, answers = spawn.Event(), spawn.Queue()
+    workers = [spawn.Process(target=_generate, args=(start, answers)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    start.set()
+    got = [answers.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    assert got == [(str(target), [(f"batch_{i}", bytes([i])) for i in range(3)])] * 2
+    assert left_in(target.parent) == ["toy"]
+
+
+def test_the_loser_of_the_race_uses_the_winners_copy(tmp_path):
+    target = tmp_path / "toy"
+
+    def write(folder):
+        (folder / "mine").touch()
+        target.mkdir()  # somebody else is faster
+        (target / "theirs").touch()
+
+    files.publish_folder(target, write, whole=lambda folder: (folder / "theirs").exists())
+    assert left_in(target) == ["theirs"] and left_in(tmp_path) == ["toy"]
+
+
+def test_turn_of_the_dead_is_taken_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "TURN_AFTER", 0.0)
+    (tmp_path / ".toy.lock").mkdir()
+    files.publish_folder(tmp_path / "toy", lambda folder: (folder / "mine").touch(), whole=lambda folder: True)
+    assert left_in(tmp_path) == ["toy"] and left_in(tmp_path / "toy") == ["mine"]
+
+
+# Checksums ------------------------------------------------------------------------------------------------------
+
+
+def test_flipped_bit_in_the_pocket_edition_is_named(toy):
+    path = toy() / "batch_1"
+    store.dataset_dir("toy")
+    store.verify(path)
+    path.write_bytes(bytes([1]) * 4999 + bytes([3]))
+    with pytest.raises(ValueError, match=r"batch_1 is damaged: expected 5000 bytes with sha256:.*drawn anew"):
+        store.verify(path)
+
+
+def test_flipped_bit_in_the_full_edition_is_named(toy, root):
+    toy()
+    put_full(root)
+    (root / "toy" / "batch_1").write_bytes(bytes(5000))
+    with pytest.raises(ValueError, match=r"batch_1 is damaged: .*`make data` brings it again"):
+        store.verify(root / "toy" / "batch_1")
+
+
+def test_files_nobody_knows_are_not_judged(tmp_path):
+    (tmp_path / "data_batch_1").write_bytes(b"a small fixture")
+    store.verify(tmp_path / "data_batch_1")
+    store.verify(tmp_path / "not there")
