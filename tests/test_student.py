@@ -173,8 +173,11 @@ def differences(blank: Path, solved: Path) -> list[str]:
     for name in student.source_files(solved):
         if not (blank / name).exists():
             result.append(name)
-        elif name.endswith((".py", ".ipynb", ".md", ".toml")):
+        elif name == "README.md":
             if stripped(blank / name).replace(student.NOTICE, "") != stripped(solved / name):
+                result.append(name)
+        elif name.endswith((".py", ".ipynb")):
+            if stripped(blank / name) != stripped(solved / name):
                 result.append(name)
         elif (blank / name).read_bytes() != (solved / name).read_bytes():
             result.append(name)
