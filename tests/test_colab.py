@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbclient
@@ -274,6 +275,15 @@ def test_unpacked_once_and_kept(tree, tmp_path):
     assert run(script, tmp_path).stdout == first.stdout
     assert (code / "common/double.py").read_text() == "edited = 1\n"
     assert [p.name for p in code.parent.iterdir()] == [code.name]  # no temporary folder is left
+
+
+def test_several_at_once(tree, tmp_path):
+    script = set_up_script(build(tree, tmp_path) / "assignment1/demo.ipynb", tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: run(script, tmp_path), range(4)))
+    assert [r.returncode for r in results] == [0] * 4, results
+    assert len({r.stdout for r in results}) == 1
+    assert len(list((tmp_path / "vision_workbook").iterdir())) == 1
 
 
 def test_a_broken_folder_is_replaced(tree, tmp_path):

@@ -1,5 +1,7 @@
 # @title Set-up (run me first)
 # Carries the code of the Vision Workbook and unpacks it into ./vision_workbook. There is nothing to edit here.
+# For real data instead of the pocket edition run `from common.data import store; store.fetch("cifar10")` below
+# this cell and then everything again.
 import base64
 import hashlib
 import importlib
