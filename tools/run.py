@@ -21,7 +21,7 @@ def run(paths: list[Path], edition: str, dest: Path) -> list[Execution]:
     """Execute the notebooks one after the other; each page is written as soon as its notebook is done."""
     sizes = {path: sum(c.cell_type == "code" for c in nbformat.read(path, as_version=4).cells) for path in paths}
     runs = []
-    with tqdm(total=sum(sizes.values()), unit="cell", dynamic_ncols=True) as bar:
+    with tqdm(total=sum(sizes.values()), unit="cell", dynamic_ncols=True, disable=None) as bar:
         for path in paths:
             bar.set_description(_name(path))
             done = bar.n
