@@ -88,12 +88,13 @@ def obtain(archive: Archive, root: Path) -> Path:
         path.replace(path.with_name(f"{path.name}.wrong"))
     reasons = []
     for address in archive.addresses:
+        log.info("%s (%.1f MB) from %s", path.name, archive.size / 1e6, address)
         try:
             _download(address, archive, path)
             return path
         except (requests.RequestException, _WrongBytes) as reason:
-            log.warning("%s: %s", address, reason)
-            reasons.append(f"  {address}\n    {reason}")
+            reasons.append(f"  {address}: {_plainly(reason)}")
+            log.warning("failed %s", reasons[-1].strip())
     if size_of(_part_of(path)) == 0:
         _part_of(path).unlink(missing_ok=True)
     raise DownloadError(
@@ -128,8 +129,16 @@ def _download(address: str, archive: Archive, path: Path) -> None:
             best = max(best, size_of(part))
             if failures == TRIES:
                 raise
-            log.info("%s; trying again", reason)
+            log.info("%s; trying %s again", _plainly(reason), address)
             time.sleep(PAUSE * 2**failures)
+
+
+def _plainly(reason: Exception) -> str:
+    """What went wrong, without the layers of libraries around it."""
+    if isinstance(reason, requests.HTTPError):
+        return f"HTTP {reason.response.status_code} {reason.response.reason}"
+    cause = getattr(reason.args[0] if reason.args else None, "reason", reason)  # urllib3 keeps it there
+    return str(cause).partition("): ")[2] or str(cause)
 
 
 def _is_final(reason: requests.RequestException) -> bool:
