@@ -1,23 +1,24 @@
-"""Birds, cats, deer, dogs, frogs and horses, drawn with a `Pen` in their own coordinates; side views look right."""
+"""Birds, cats, dogs and frogs, drawn with a `Pen` in their own coordinates; side views look right."""
 
 from common.data.pocket.canvas import Dice, Pen, tone
 
 FURS = ((150, 95, 50), (95, 62, 38), (60, 48, 42), (205, 165, 110), (225, 140, 60), (130, 125, 125),
         (225, 218, 205), (178, 120, 72), (45, 42, 48))
-FEATHERS = FURS + ((60, 110, 180), (200, 60, 50), (235, 195, 60), (80, 140, 90), (245, 245, 240))
+FEATHERS = (*FURS, (60, 110, 180), (200, 60, 50), (235, 195, 60), (80, 140, 90), (245, 245, 240))
 SKINS = ((95, 150, 60), (70, 120, 50), (140, 165, 60), (60, 140, 95), (150, 120, 60), (190, 150, 50), (110, 95, 60),
          (60, 100, 120))
 BLACK, WHITE, PINK = (25, 22, 25), (245, 242, 235), (225, 140, 140)
 
 
-def _eye(pen: Pen, x: int, y: int, r: int, iris=None) -> None:
+def eye(pen: Pen, x: int, y: int, r: int, iris=None) -> None:
+    """An eye of radius r with its glint, ringed by the iris if one is given."""
     if iris:
         pen.oval(x, y, r * 135 // 100, r * 135 // 100, iris)
     pen.oval(x, y, r, r, BLACK)
     pen.oval(x + r // 3, y - r // 3, max(2, r * 2 // 5), max(2, r * 2 // 5), WHITE)
 
 
-def _legs(pen: Pen, dice: Dice, feet, top: int, bottom: int, thick: int, colour, stride: int) -> None:
+def legs(pen: Pen, dice: Dice, feet, top: int, bottom: int, thick: int, colour, stride: int) -> None:
     """Four legs: the far pair darker and first; `feet` are the hips' x."""
     for i, x in enumerate(feet):
         far = i % 2 == 0
@@ -51,7 +52,7 @@ def _bird_standing(pen: Pen, dice: Dice) -> None:
     pen.limb([(-60, 28), (-20, 20), (4, 4)], (5, 6, 4), tone(body, 50))
     if dice.chance(30):
         pen.poly([(28, -68), (22, -96), (44, -84), (58, -68)], tone(body, 75))
-    _eye(pen, 54, -52, 9, WHITE if dice.chance(60) else None)
+    eye(pen, 54, -52, 9, WHITE if dice.chance(60) else None)
 
 
 def _bird_flying(pen: Pen, dice: Dice) -> None:
@@ -68,7 +69,7 @@ def _bird_flying(pen: Pen, dice: Dice) -> None:
     pen.poly(wing, tone(body, 118))
     for dx in (-14, 4):
         pen.limb([(dx + 8, -8), (dx - 8, -60 + lift)], (5, 3), tone(body, 70))
-    _eye(pen, 66, -15, 7)
+    eye(pen, 66, -15, 7)
 
 
 def _duck(pen: Pen, dice: Dice) -> None:
@@ -81,7 +82,7 @@ def _duck(pen: Pen, dice: Dice) -> None:
     pen.oval(48, -44 - neck, 27, 24, head)
     pen.blob([(-70, 6), (-20, -4), (24, 12), (0, 36), (-46, 30)], tone(body, 75))
     pen.limb([(-52, 24), (0, 22)], (5, 5), tone(body, 52))
-    _eye(pen, 56, -50 - neck, 8, WHITE if dice.chance(50) else None)
+    eye(pen, 56, -50 - neck, 8, WHITE if dice.chance(50) else None)
 
 
 def cat(pen: Pen, dice: Dice) -> None:
@@ -132,7 +133,7 @@ def _cat_sitting(pen: Pen, dice: Dice) -> None:
 def _cat_walking(pen: Pen, dice: Dice) -> None:
     fur, tip = dice.near(dice.choice(FURS)), dice.between(-16, 12)
     pen.limb([(-66, 4), (-88, -24), (-84 + tip, -62), (-66 + tip, -84)], (18, 16, 14, 10), fur)
-    _legs(pen, dice, (-58, -44, 18, 32), 24, 80, 15, fur, 14)
+    legs(pen, dice, (-58, -44, 18, 32), 24, 80, 15, fur, 14)
     pen.blob([(-78, 14), (-62, -12), (0, -14), (44, -16), (54, 14), (30, 36), (-20, 34), (-62, 38)], fur)
     pen.box(-110, 22, 110, 50, tone(fur, 70), only=fur)
     if dice.chance(50):
@@ -143,7 +144,7 @@ def _cat_walking(pen: Pen, dice: Dice) -> None:
 
 def _cat_face(pen: Pen, dice: Dice) -> None:
     fur = dice.near(dice.choice(FURS))
-    pen.blob([(-60, 60), (0, 40), (60, 60), (74, 110), (-74, 110)], tone(fur, 80))
+    pen.blob([(-60, 64), (0, 40), (60, 64), (84, 240), (-84, 240)], tone(fur, 80))
     _cat_head(pen, dice, 0, 12, 66, fur)
 
 
@@ -168,7 +169,7 @@ def _dog_head(pen: Pen, dice: Dice, x: int, y: int, r: int, fur, ear) -> None:
     pen.oval(*at(0, 24), r * 26 // 100, r * 19 // 100, BLACK)
     pen.limb([at(0, 40), at(0, 68)], (r * 9 // 100, r * 9 // 100), BLACK)
     for side in (-1, 1):
-        _eye(pen, *at(36 * side, -22), max(5, r * 15 // 100))
+        eye(pen, *at(36 * side, -22), max(5, r * 15 // 100))
         pen.blob([at(46 * side, -92), at(84 * side, -86), at(122 * side, -10), at(112 * side, 52), at(80 * side, 36),
                   at(66 * side, -30)], ear)
 
@@ -189,7 +190,7 @@ def _dog_standing(pen: Pen, dice: Dice) -> None:
     fur, patch = dice.near(dice.choice(FURS)), dice.near(dice.choice(FURS))
     wag = dice.between(-14, 14)
     pen.limb([(-64, -8), (-84, -34), (-94 + wag, -64)], (16, 12, 6), fur)
-    _legs(pen, dice, (-58, -44, 22, 36), 20, 82, 17, fur, 16)
+    legs(pen, dice, (-58, -44, 22, 36), 20, 82, 17, fur, 16)
     pen.blob([(-76, 6), (-60, -20), (0, -20), (40, -26), (54, 0), (40, 32), (-10, 22), (-60, 28)], fur)
     if dice.chance(45):
         pen.oval(-20, -8, 28, 24, patch, only=fur)
@@ -201,101 +202,13 @@ def _dog_standing(pen: Pen, dice: Dice) -> None:
     if dice.chance(50):
         pen.blob([(86, -28), (98, -28), (98, -8), (88, -8)], (225, 95, 110))
     pen.blob([(34, -66), (54, -66), (54, -34), (44, -14), (28, -22)], tone(fur, 58))
-    _eye(pen, 70, -54, 7)
+    eye(pen, 70, -54, 7)
 
 
 def _dog_face(pen: Pen, dice: Dice) -> None:
     fur = dice.near(dice.choice(FURS))
-    pen.blob([(-54, 60), (0, 40), (54, 60), (70, 110), (-70, 110)], tone(fur, 80))
+    pen.blob([(-54, 60), (0, 40), (54, 60), (80, 240), (-80, 240)], tone(fur, 80))
     _dog_head(pen, dice, 0, -2, 72, fur, dice.near(tone(fur, dice.choice((55, 70, 130)))))
-
-
-def deer(pen: Pen, dice: Dice) -> None:
-    """A stag standing or grazing, or its head from the front."""
-    dice.weighted({_deer_standing: 68, _deer_face: 32})(pen, dice)
-
-
-def _antler(pen: Pen, x: int, y: int, side: int, size: int, colour) -> None:
-    def at(dx, dy):
-        return x + dx * side * size // 100, y + dy * size // 100
-
-    pen.limb([at(0, 0), at(30, -34), at(34, -72), at(20, -104)], (11, 10, 9, 6), colour)
-    pen.limb([at(24, -30), at(62, -52)], (9, 6), colour)
-    pen.limb([at(34, -66), at(66, -96)], (9, 6), colour)
-
-
-def _deer_standing(pen: Pen, dice: Dice) -> None:
-    fur, horn = dice.near(dice.choice(FURS)), dice.choice(((215, 195, 150), (100, 75, 50), (70, 50, 35)))
-    low = dice.between(0, 14)
-    _legs(pen, dice, (-56, -44, 18, 30), 24, 96, 10, fur, 12)
-    pen.blob([(-76, 8), (-84, -8), (-66, -10)], WHITE)
-    pen.blob([(-74, 6), (-60, -12), (0, -8), (34, -14), (44, 8), (28, 32), (-20, 30), (-58, 34)], fur)
-    pen.box(-110, 22, 110, 50, tone(fur, 150), only=fur)
-    if dice.chance(55):
-        for x, y in ((-56, 2), (-38, 8), (-20, 0), (-4, 10), (12, 0)):
-            pen.oval(x, y, 5, 5, tone(fur, 165))
-    pen.limb([(28, 8), (46, -28 + low), (52, -44 + low)], (36, 22, 22), fur)
-    for side in (-1, 1):
-        _antler(pen, 50 + 6 * side, -54 + low, side, 62, horn if side > 0 else tone(horn, 75))
-    pen.blob([(36, -58 + low), (60, -64 + low), (92, -40 + low), (90, -28 + low), (66, -30 + low), (44, -36 + low)], fur)
-    pen.oval(90, -35 + low, 7, 7, BLACK)
-    pen.poly([(46, -54 + low), (14, -66 + low), (36, -42 + low)], tone(fur, 80))
-    _eye(pen, 64, -48 + low, 6)
-
-
-def _deer_face(pen: Pen, dice: Dice) -> None:
-    fur, horn = dice.near(dice.choice(FURS)), dice.choice(((215, 195, 150), (100, 75, 50), (70, 50, 35)))
-    pen.poly([(-26, 30), (26, 30), (46, 110), (-46, 110)], tone(fur, 75))
-    for side in (-1, 1):
-        _antler(pen, 16 * side, -20, side, 84, horn)
-        pen.blob([(22 * side, -12), (64 * side, -34), (76 * side, -16), (40 * side, 6)], tone(fur, 80))
-        pen.oval(54 * side, -17, 14, 6, PINK, turn=-20 * side)
-    pen.blob([(-32, -26), (0, -34), (32, -26), (32, 10), (20, 50), (0, 60), (-20, 50), (-32, 10)], fur)
-    pen.blob([(-18, 26), (18, 26), (20, 54), (0, 64), (-20, 54)], tone(fur, 160))
-    pen.oval(0, 38, 12, 9, BLACK)
-    for x in (-20, 20):
-        _eye(pen, x, -2, 8)
-
-
-def horse(pen: Pen, dice: Dice) -> None:
-    """A horse standing or galloping, or its head."""
-    dice.weighted({_horse_body: 72, _horse_head: 28})(pen, dice)
-
-
-def _horse_body(pen: Pen, dice: Dice) -> None:
-    fur, mane = dice.near(dice.choice(FURS)), dice.near(dice.choice(((45, 35, 30), (225, 205, 160), (80, 50, 30))))
-    _legs(pen, dice, (-58, -42, 22, 36), 20, 94, 15, fur, dice.choice((6, 14, 30)))
-    wave = dice.between(-10, 14)
-    pen.blob([(-66, -14), (-84, -14), (-100 - wave, 24), (-96 - wave, 60), (-82 - wave, 56), (-76, 10)], mane)
-    pen.blob([(-78, 4), (-66, -24), (-20, -18), (24, -24), (48, -6), (44, 26), (0, 30), (-40, 26), (-70, 30)], fur)
-    pen.box(-110, 16, 110, 50, tone(fur, 70), only=fur)
-    pen.limb([(30, 2), (50, -34), (60, -60)], (52, 36, 28), fur)
-    pen.blob([(46, -76), (62, -82), (84, -56), (102, -34), (94, -20), (78, -26), (58, -44)], fur)
-    pen.blob([(88, -44), (104, -34), (94, -16), (80, -24)], tone(fur, 65), only=fur)
-    pen.poly([(48, -74), (50, -98), (62, -78)], fur)
-    pen.blob([(60, -84), (44, -80), (24, -48), (8, -20), (10, -6), (28, -16), (46, -46)], mane)
-    pen.poly([(54, -82), (74, -70), (60, -66)], mane)
-    if dice.chance(35):
-        pen.limb([(66, -66), (90, -34)], (8, 7), WHITE, only=fur)
-    if dice.chance(25):
-        pen.blob([(-32, -24), (14, -26), (16, -6), (-30, -4)], dice.choice(((150, 40, 40), (50, 70, 140), (90, 60, 35))))
-    _eye(pen, 72, -58, 6)
-
-
-def _horse_head(pen: Pen, dice: Dice) -> None:
-    fur, mane = dice.near(dice.choice(FURS)), dice.near(dice.choice(((45, 35, 30), (225, 205, 160), (80, 50, 30))))
-    pen.poly([(-96, 110), (-60, 10), (-26, -52), (20, -40), (30, 0), (10, 50), (16, 110)], fur)
-    pen.blob([(-34, -50), (-6, -70), (28, -54), (54, -10), (88, 38), (80, 62), (54, 66), (20, 24), (-12, 4)], fur)
-    pen.blob([(62, 20), (94, 38), (82, 68), (50, 68)], tone(fur, 65), only=fur)
-    for x in (-22, 4):
-        pen.poly([(x - 12, -58), (x - 2, -98), (x + 16, -62)], fur if x else tone(fur, 75))
-    pen.poly([(-12, -64), (-14, -90), (-2, -66)], tone(fur, 60))
-    pen.blob([(0, -74), (-30, -72), (-62, -34), (-92, 30), (-110, 100), (-74, 90), (-46, 30), (-20, -20)], mane)
-    pen.blob([(-8, -74), (24, -66), (30, -34), (12, -46)], mane)
-    if dice.chance(40):
-        pen.limb([(30, -46), (72, 30)], (14, 10), WHITE, only=fur)
-    pen.oval(76, 46, 6, 5, BLACK)
-    _eye(pen, 22, -26, 10)
 
 
 def frog(pen: Pen, dice: Dice) -> None:

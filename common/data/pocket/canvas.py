@@ -12,7 +12,7 @@ import numpy as np
 
 STEPS = 16  # fixed-point steps in a fine pixel
 _SIN = tuple(round(1024 * math.sin(math.radians(d))) for d in range(360))
-_RING = tuple((_SIN[(d + 90) % 360], _SIN[d]) for d in range(0, 360, 18))
+_RING = np.array([(_SIN[(d + 90) % 360], _SIN[d]) for d in range(0, 360, 18)], dtype=np.int64)  # radius 1024
 # Catmull-Rom weights of the four neighbouring points, in 128ths, at t = 0, 1/4, 1/2, 3/4.
 _CURVE = np.array([[0, 128, 0, 0], [-9, 111, 29, -3], [-8, 72, 72, -8], [-3, 29, 111, -9]], dtype=np.int64)
 
@@ -107,26 +107,40 @@ class Canvas:
             only: a colour; fill only where the canvas shows it now (shading that stays inside a body).
         """
         x, y = points[:, 0], points[:, 1]
-        top, left = max(0, int(y.min()) // STEPS), max(0, int(x.min()) // STEPS)
-        bottom, right = min(self.side, int(y.max()) // STEPS + 1), min(self.side, int(x.max()) // STEPS + 1)
+        xs, ys = x.tolist(), y.tolist()
+        top, left = max(0, min(ys) // STEPS), max(0, min(xs) // STEPS)
+        bottom, right = min(self.side, max(ys) // STEPS + 1), min(self.side, max(xs) // STEPS + 1)
         if top >= bottom or left >= right:
             return
         rows = np.arange(top, bottom) * STEPS + STEPS // 2  # the fine pixels' centres
         above = y[:, None] <= rows  # (edges, rows)
         below = np.concatenate([above[1:], above[:1]])
         edge, row = (above != below).nonzero()
-        end = (edge + 1) % len(x)
-        cut = x[edge] + (rows[row] - y[edge]) * (x[end] - x[edge]) // (y[end] - y[edge])
+        end = edge + 1
+        end[end == len(xs)] = 0
+        from_x, from_y = x[edge], y[edge]
+        cut = from_x + (rows[row] - from_y) * (x[end] - from_x) // (y[end] - from_y)
         width = right - left
-        first = np.clip(((cut + STEPS // 2) >> 4) - left, 0, width)  # first column right of the cut
+        first = np.minimum(np.maximum((cut + STEPS // 2) // STEPS - left, 0), width)  # first column right of the cut
         flips = np.bincount(row * (width + 1) + first, minlength=(bottom - top) * (width + 1))
         flips = flips.astype(np.uint8).reshape(bottom - top, width + 1)[:, :width]
         inside = (np.add.accumulate(flips, axis=1, dtype=np.uint8) & 1).view(bool)
-        window = self.number[top:bottom, left:right]
+        self._colour_in(top, left, inside, colour, only)
+
+    def fill_box(self, left: int, top: int, right: int, bottom: int, colour, only=None) -> None:
+        """What `fill` does for an upright rectangle, faster."""
+        half = STEPS // 2  # a column starts right of the cut, a row on it: the same ties as in `fill`
+        left, right = (min(self.side, max(0, (v + half) // STEPS)) for v in (left, right))
+        top, bottom = (min(self.side, max(0, (v + half - 1) // STEPS)) for v in (top, bottom))
+        if top < bottom and left < right:
+            self._colour_in(top, left, np.ones((bottom - top, right - left), dtype=bool), colour, only)
+
+    def _colour_in(self, top: int, left: int, inside: np.ndarray, colour, only) -> None:
+        window = self.number[top : top + inside.shape[0], left : left + inside.shape[1]]
         if only is not None:
             inside &= window == self.paint(only)
         np.putmask(window, inside, self.paint(colour))
-        self._covered[top:bottom, left:right] |= inside
+        self._covered[top : top + inside.shape[0], left : left + inside.shape[1]] |= inside
 
     def start_object(self) -> None:
         """Forget what was covered: the shapes from here on are one object."""
@@ -165,7 +179,7 @@ class Canvas:
         """The colours, (side, side, 3) uint8, before downscaling."""
         palette = np.zeros((256, 3), dtype=np.uint8)
         palette[: len(self._palette)] = list(self._palette)
-        return palette[self.number]
+        return palette.take(self.number, axis=0)
 
 
 class Pen:
@@ -194,6 +208,7 @@ class Pen:
         self.canvas = canvas
         fixed = canvas.side * STEPS
         sin, cos = _SIN[turn % 360], _SIN[(turn + 90) % 360]
+        self._upright = turn % 360 == 0
         wide = (-1 if flip else 1) * scale * stretch
         self._matrix = np.array(
             [
@@ -218,18 +233,17 @@ class Pen:
     def oval(self, x: int, y: int, rx: int, ry: int, colour, only=None, turn: int = 0) -> None:
         """An ellipse with half axes rx and ry, turned by some degrees."""
         sin, cos = _SIN[turn % 360], _SIN[(turn + 90) % 360]
-        ring = [
-            (
-                x + (rx * c * cos // 1024 - ry * s * sin // 1024) // 1024,
-                y + (rx * c * sin // 1024 + ry * s * cos // 1024) // 1024,
-            )
-            for c, s in _RING
-        ]
-        self.canvas.fill(self._place(ring), colour, only)
+        axes = np.array([[rx * cos, rx * sin], [-ry * sin, ry * cos]], dtype=np.int64)
+        ring = (_RING @ axes) >> 16  # 16ths of a unit
+        self.canvas.fill(((ring @ self._matrix) >> 14) + self._place([(x, y)]), colour, only)
 
     def box(self, left: int, top: int, right: int, bottom: int, colour, only=None) -> None:
         """A rectangle."""
-        self.poly([(left, top), (right, top), (right, bottom), (left, bottom)], colour, only)
+        if self._upright:
+            (x0, y0), (x1, y1) = self._place([(left, top), (right, bottom)]).tolist()
+            self.canvas.fill_box(min(x0, x1), y0, max(x0, x1), y1, colour, only)
+        else:
+            self.poly([(left, top), (right, top), (right, bottom), (left, bottom)], colour, only)
 
     def limb(self, points, widths, colour, only=None) -> None:
         """A thick line through the points, `widths` wide at each of them."""

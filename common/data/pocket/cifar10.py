@@ -6,19 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.pocket import animals, scenes, vehicles
+from common.data.pocket import animals, hoofed, scenes, vehicles
 from common.data.pocket.canvas import Canvas, Dice, Pen
 
 CLASSES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 LABEL_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCH_SIZE, TRAIN_BATCHES = 2000, 5
 SIZE = 32
+_SHADOW = (58, 60, 62)
 
-_DRAW = (vehicles.plane, vehicles.car, animals.bird, animals.cat, animals.deer, animals.dog, animals.frog,
-         animals.horse, vehicles.ship, vehicles.truck)
+_DRAW = (vehicles.plane, vehicles.car, animals.bird, animals.cat, hoofed.deer, animals.dog, animals.frog,
+         hoofed.horse, vehicles.ship, vehicles.truck)
 _COUNTRY = {scenes.meadow: 45, scenes.wood: 30, scenes.road: 10, scenes.plain: 15}
 _PLACES = (
-    {scenes.sky: 55, scenes.sea: 10, scenes.road: 12, scenes.meadow: 13, scenes.plain: 10},
+    {scenes.sky: 42, scenes.sea: 16, scenes.road: 15, scenes.meadow: 15, scenes.plain: 12},
     {scenes.road: 55, scenes.meadow: 18, scenes.room: 7, scenes.plain: 12, scenes.wood: 8},
     {scenes.sky: 22, scenes.sea: 18, scenes.wood: 25, scenes.meadow: 20, scenes.plain: 15},
     {scenes.room: 50, scenes.meadow: 18, scenes.road: 12, scenes.plain: 20},
@@ -26,7 +27,7 @@ _PLACES = (
     {scenes.room: 32, scenes.meadow: 33, scenes.road: 15, scenes.plain: 20},
     {scenes.meadow: 30, scenes.wood: 25, scenes.sea: 20, scenes.plain: 25},
     _COUNTRY,
-    {scenes.sea: 80, scenes.sky: 5, scenes.plain: 15},
+    {scenes.sea: 72, scenes.sky: 8, scenes.meadow: 8, scenes.plain: 12},
     {scenes.road: 58, scenes.meadow: 20, scenes.plain: 14, scenes.wood: 8},
 )
 
@@ -48,34 +49,40 @@ def draw(label: int, rng: np.random.RandomState) -> np.ndarray:
         raise ValueError(f"label must be in 0..{len(CLASSES) - 1}, got {label}")
     canvas, dice = Canvas(SIZE), Dice(rng)
     scenes.paint(canvas, dice, _PLACES[label])
+    scale = dice.between(54, 100)
+    pen = _pose(canvas, dice, label, scale)
+    if CLASSES[label] not in ("plane", "bird", "ship") and dice.chance(60):
+        pen.oval(0, 76, 84, 20, _SHADOW)
     canvas.start_object()
-    _DRAW[label](_pose(canvas, dice, label), dice)
+    _DRAW[label](pen, dice)
     canvas.finish_object(dice.choice((None, (30, 28, 32), (30, 28, 32), (60, 50, 45), (240, 238, 230))))
-    return _photograph(canvas.picture(), dice)
+    if dice.chance(20):
+        scenes.foreground(Pen(canvas), dice)
+    return _photograph(canvas.picture(), dice, blurred=scale > 66 and dice.chance(35))
 
 
-def _pose(canvas: Canvas, dice: Dice, label: int) -> Pen:
-    """Where the object stands, how large, how much turned, and which way it looks."""
-    scale = dice.between(62, 98)
-    room = 104 - scale
-    turn = dice.between(-28, 28) if CLASSES[label] in ("plane", "bird") else dice.between(-9, 9)
+def _pose(canvas: Canvas, dice: Dice, label: int, scale: int) -> Pen:
+    """Where the object stands, how much turned, and which way it looks."""
+    room = 108 - scale
+    turn = dice.between(-30, 30) if CLASSES[label] in ("plane", "bird") else dice.between(-12, 12)
     return Pen(canvas, dice.between(-room, room), dice.between(-room, room), scale, turn,
                flip=dice.chance(50), stretch=dice.between(86, 114))
 
 
-def _photograph(picture: np.ndarray, dice: Dice) -> np.ndarray:
+def _photograph(picture: np.ndarray, dice: Dice, blurred: bool) -> np.ndarray:
     """Light, shrink, blur, expose and grain a fine picture, all in whole numbers."""
     k = picture.shape[0] // SIZE
-    small = picture.reshape(SIZE, k, SIZE, k, 3).sum(axis=(1, 3), dtype=np.int64)  # k * k times the colour
-    ramp = np.arange(SIZE) * 2 - SIZE + 1
-    light = 1000 + dice.between(-5, 5) * ramp[:, None] + dice.between(-5, 5) * ramp  # thousandths
+    rows = picture.reshape(SIZE, k, -1).sum(axis=1, dtype=np.uint16)
+    small = rows.reshape(SIZE, SIZE, k, 3).sum(axis=2, dtype=np.int32)  # k * k times the colour
+    ramp = np.arange(SIZE, dtype=np.int32) * 2 - SIZE + 1
+    light = 1000 + dice.between(-8, 8) * ramp[:, None] + dice.between(-8, 8) * ramp  # thousandths
     small = small * light[:, :, None] // (1000 * k * k)
-    if dice.chance(35):
+    if blurred:
         small = _blur(small)
-    tint = np.array([dice.between(90, 110) for _ in range(3)]) * dice.between(70, 120)  # ten-thousandths
-    small = (small - 128) * tint // 10000 + 128 + dice.between(-32, 32)
+    tint = np.array([dice.between(86, 114) for _ in range(3)]) * dice.between(70, 120)  # ten-thousandths
+    small = (small - 128) * tint // 10000 + 128 + dice.between(-38, 38)
     grain = dice.between(1, 7)
-    noise = dice.rng.randint(-grain, grain + 1, size=(2, SIZE, SIZE, 3), dtype=np.int64).sum(axis=0)
+    noise = dice.rng.randint(-grain, grain + 1, size=(2, SIZE, SIZE, 3), dtype=np.int32).sum(axis=0)
     return np.clip(small + noise, 0, 255).astype(np.uint8)
 
 
@@ -111,6 +118,24 @@ def split_labels(seed: int, split: int) -> np.ndarray:
     return np.random.RandomState([seed, split]).permutation(np.arange(count) % len(CLASSES))
 
 
+def batch_fields(seed: int, split: int, batch: int) -> dict:
+    """What one batch file holds: `batch_label`, `labels`, `data` (2000, 3072) uint8, `filenames`.
+
+    Args:
+        seed: the edition's seed, 0..2**32-1.
+        split: 0 train, 1 test.
+        batch: 0..4 in the training split, 0 in the test split.
+    """
+    start = batch * BATCH_SIZE
+    labels = split_labels(seed, split)[start : start + BATCH_SIZE]
+    return {
+        "batch_label": "testing batch 1 of 1" if split else f"training batch {batch + 1} of {TRAIN_BATCHES}",
+        "labels": labels.tolist(),
+        "data": pictures(seed, split, labels, start),
+        "filenames": [f"{LABEL_NAMES[c]}_p_{start + i:06d}.png" for i, c in enumerate(labels)],
+    }
+
+
 def write(folder: Path, seed: int = 2007) -> None:
     """Write data_batch_1..5, test_batch and batches.meta into a folder.
 
@@ -121,20 +146,16 @@ def write(folder: Path, seed: int = 2007) -> None:
         seed: another seed draws other pictures; 0..2**32-1.
 
     Raises:
+        ValueError: if seed is out of range.
         OSError: as the file system reports it; files written so far stay.
     """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be in 0..2**32-1, got {seed}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for split, count in ((0, TRAIN_BATCHES), (1, 1)):
-        labels = split_labels(seed, split)
-        for b in range(count):
-            part = labels[b * BATCH_SIZE : (b + 1) * BATCH_SIZE]
-            data = pictures(seed, split, part, b * BATCH_SIZE)
-            title = f"training batch {b + 1} of {count}" if split == 0 else "testing batch 1 of 1"
-            names = [f"{LABEL_NAMES[c]}_p_{b * BATCH_SIZE + i:06d}.png" for i, c in enumerate(part)]
-            fields = {"batch_label": title, "labels": [int(c) for c in part], "data": data, "filenames": names}
-            name = f"data_batch_{b + 1}" if split == 0 else "test_batch"
-            (folder / name).write_bytes(stream(fields))
+    for split, batch in [*((0, b) for b in range(TRAIN_BATCHES)), (1, 0)]:
+        name = "test_batch" if split else f"data_batch_{batch + 1}"
+        (folder / name).write_bytes(stream(batch_fields(seed, split, batch)))
     meta = {"num_cases_per_batch": BATCH_SIZE, "label_names": list(LABEL_NAMES), "num_vis": 3 * SIZE * SIZE}
     (folder / "batches.meta").write_bytes(stream(meta))
 

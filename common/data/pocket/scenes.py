@@ -12,9 +12,10 @@ WALLS = ((215, 205, 185), (180, 195, 205), (200, 165, 150), (150, 165, 140), (12
          (95, 85, 95), (165, 140, 110))
 FLOORS = ((150, 105, 65), (185, 150, 110), (110, 80, 60), (140, 140, 145), (120, 60, 60), (90, 100, 125))
 FOLIAGE = ((50, 95, 45), (75, 120, 55), (35, 70, 45), (150, 120, 45), (165, 85, 40))
+FLOWERS = ((240, 220, 90), (240, 240, 240), (215, 80, 90), (150, 110, 190))
 
 
-def _bands(page: Pen, top: int, bottom: int, upper, lower, steps: int = 6) -> None:
+def _bands(page: Pen, top: int, bottom: int, upper, lower, steps: int = 10) -> None:
     """A vertical gradient in flat bands."""
     for i in range(steps):
         y = top + (bottom - top) * i // steps
@@ -28,7 +29,8 @@ def _sky(page: Pen, dice: Dice, horizon: int) -> None:
         x, y = dice.between(-90, 90), dice.between(-90, max(-80, horizon - 30))
         page.oval(x, y, 15, 15, (255, 240, 170))
     for _ in range(dice.between(0, 3)):
-        _cloud(page, dice, dice.between(-100, 100), dice.between(-95, max(-80, horizon - 10)), mix(lower, (250, 250, 250), 70))
+        x, y = dice.between(-100, 100), dice.between(-95, max(-80, horizon - 10))
+        _cloud(page, dice, x, y, mix(lower, (250, 250, 250), 70))
 
 
 def _cloud(page: Pen, dice: Dice, x: int, y: int, colour) -> None:
@@ -46,8 +48,9 @@ def _tree(page: Pen, dice: Dice, x: int, foot: int, height: int) -> None:
     leaf = dice.near(dice.choice(FOLIAGE))
     page.limb([(x, foot), (x, foot - height // 2)], (height // 8 + 3, height // 10 + 2), (85, 62, 45))
     if dice.chance(40):  # a fir
-        page.poly([(x - height // 3, foot - height // 5), (x, foot - height), (x + height // 3, foot - height // 5)], leaf)
-        page.poly([(x, foot - height // 5), (x, foot - height), (x + height // 3, foot - height // 5)], tone(leaf, 75))
+        low, wide = foot - height // 5, height // 3
+        page.poly([(x - wide, low), (x, foot - height), (x + wide, low)], leaf)
+        page.poly([(x, low), (x, foot - height), (x + wide, low)], tone(leaf, 75))
     else:
         page.oval(x, foot - height * 2 // 3, height // 3, height // 3, leaf)
         page.oval(x + height // 8, foot - height * 3 // 5, height // 5, height // 5, tone(leaf, 78))
@@ -58,7 +61,8 @@ def _house(page: Pen, dice: Dice, x: int, foot: int, height: int) -> None:
     width = dice.between(height // 2, height)
     page.box(x - width // 2, foot - height, x + width // 2, foot, wall)
     if dice.chance(60):
-        page.poly([(x - width * 6 // 10, foot - height), (x, foot - height * 15 // 10), (x + width * 6 // 10, foot - height)],
+        eaves = width * 6 // 10
+        page.poly([(x - eaves, foot - height), (x, foot - height * 15 // 10), (x + eaves, foot - height)],
                   dice.near((150, 75, 60), 30))
     for i in (-1, 1):
         page.box(x + i * width // 4 - 5, foot - height * 8 // 10, x + i * width // 4 + 5, foot - height * 5 // 10,
@@ -88,7 +92,7 @@ def sea(page: Pen, dice: Dice) -> None:
     if dice.chance(35):
         _hills(page, dice, horizon)
     water = dice.near(dice.choice(SEAS), 18)
-    _bands(page, horizon, 101, tone(water, 120), tone(water, 80), 4)
+    _bands(page, horizon, 101, tone(water, 120), tone(water, 80), 8)
     for _ in range(dice.between(3, 9)):
         x, y = dice.between(-100, 100), dice.between(horizon + 6, 100)
         page.limb([(x - dice.between(8, 24), y), (x, y - 3), (x + dice.between(8, 24), y)], (4, 5, 4),
@@ -116,13 +120,14 @@ def meadow(page: Pen, dice: Dice) -> None:
     _sky(page, dice, horizon)
     _behind(page, dice, horizon)
     ground = dice.near(dice.choice(GROUNDS), 18)
-    _bands(page, horizon, 101, tone(ground, 115), tone(ground, 85), 4)
+    _bands(page, horizon, 101, tone(ground, 115), tone(ground, 85), 8)
     for _ in range(dice.between(3, 12)):
         x, y = dice.between(-100, 100), dice.between(horizon + 8, 100)
         if dice.chance(65):
-            page.poly([(x - 6, y), (x - 3, y - 14), (x, y - 4), (x + 4, y - 16), (x + 7, y)], tone(ground, dice.choice((65, 130))))
+            tuft = [(x - 6, y), (x - 3, y - 14), (x, y - 4), (x + 4, y - 16), (x + 7, y)]
+            page.poly(tuft, tone(ground, dice.choice((65, 130))))
         else:
-            page.oval(x, y, 5, 5, dice.choice(((240, 220, 90), (240, 240, 240), (215, 80, 90), (150, 110, 190))))
+            page.oval(x, y, 5, 5, dice.choice(FLOWERS))
 
 
 def wood(page: Pen, dice: Dice) -> None:
@@ -172,6 +177,17 @@ def plain(page: Pen, dice: Dice) -> None:
     """A soft gradient between two colours."""
     colours = WALLS + FLOORS + SEAS + GROUNDS + tuple(s[0] for s in SKIES)
     _bands(page, -101, 101, dice.near(dice.choice(colours), 25), dice.near(dice.choice(colours), 25), 10)
+
+
+def foreground(page: Pen, dice: Dice) -> None:
+    """Grass or flowers between the object and the eye, along the lower edge."""
+    leaf = dice.near(dice.choice(FOLIAGE))
+    for _ in range(dice.between(2, 6)):
+        x, high = dice.between(-100, 100), dice.between(20, 62)
+        blade = [(x - 6, 101), (x - 3 + dice.between(-12, 12), 101 - high), (x + 6, 101)]
+        page.poly(blade, tone(leaf, dice.choice((80, 100, 120))))
+        if dice.chance(25):
+            page.oval(x, 101 - high, 8, 8, dice.choice(FLOWERS))
 
 
 def paint(canvas: Canvas, dice: Dice, weights: dict) -> None:

@@ -19,7 +19,7 @@ def plane(pen: Pen, dice: Dice) -> None:
 
 
 def _airliner(pen: Pen, dice: Dice) -> None:
-    body = dice.near(dice.choice(((235, 235, 240), (215, 220, 225), (170, 175, 185)) + PAINTS))
+    body = dice.near(dice.choice(((235, 235, 240), (215, 220, 225), (170, 175, 185), *PAINTS)))
     fin = dice.near(dice.choice(PAINTS))
     dark, sweep = tone(body, 68), dice.between(-8, 8)
     pen.poly([(20, -10), (-8, -10), (-42 + sweep, -44), (-26 + sweep, -44)], dark)  # far wing
@@ -39,7 +39,7 @@ def _airliner(pen: Pen, dice: Dice) -> None:
 
 
 def _plane_from_above(pen: Pen, dice: Dice) -> None:
-    body = dice.near(dice.choice(((235, 235, 240), (150, 160, 165)) + PAINTS))
+    body = dice.near(dice.choice(((235, 235, 240), (150, 160, 165), *PAINTS)))
     wing, sweep, jet = tone(body, 82), dice.between(10, 50), dice.chance(40)
     for side in (-1, 1):
         pen.poly([(-18, 8 * side), (22, 8 * side), (-sweep, 96 * side), (-sweep - 20, 96 * side)], wing)
@@ -140,7 +140,8 @@ def _wake(pen: Pen) -> None:
 
 
 def _steamer(pen: Pen, dice: Dice) -> None:
-    hull, house = dice.near(dice.choice(PAINTS)), dice.near(dice.choice(((240, 240, 235), (235, 225, 200), (200, 205, 210))))
+    hull = dice.near(dice.choice(PAINTS))
+    house = dice.near(dice.choice(((240, 240, 235), (235, 225, 200), (200, 205, 210))))
     funnel = dice.near(dice.choice(PAINTS))
     for x in ((-22, 20) if dice.chance(50) else (0,)):
         pen.poly([(x - 14, -22), (x - 12, -64), (x + 10, -64), (x + 12, -22)], funnel)
@@ -160,7 +161,7 @@ def _steamer(pen: Pen, dice: Dice) -> None:
 
 
 def _sailing_boat(pen: Pen, dice: Dice) -> None:
-    sail = dice.near(dice.choice(((245, 245, 240), (240, 230, 200), (245, 245, 240)) + PAINTS))
+    sail = dice.near(dice.choice(((245, 245, 240), (240, 230, 200), (245, 245, 240), *PAINTS)))
     jib, lean = dice.near(dice.choice((sail, dice.choice(PAINTS)))), dice.between(-4, 8)
     pen.poly([(-2, -98), (-2, 8), (-70 + lean, 8), (-46, -30)], sail)
     pen.poly([(-2, -98), (-2, 8), (-22, 8), (-14, -50)], tone(sail, 78))
