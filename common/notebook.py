@@ -7,7 +7,6 @@ import inspect
 import os
 import random
 import textwrap
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from common.data import store
+from common.progress import progress, quiet
+
+__all__ = ["edition", "progress", "quiet", "setup", "show_source"]
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -81,18 +83,6 @@ def edition(name: str) -> str:
     """
     print(store.edition_line(name))
     return store.edition(name)
-
-
-def quiet() -> bool:
-    """True where nobody watches: in tests, and while the committed outputs are made."""
-    return os.environ.get("WORKBOOK_QUIET", "") not in ("", "0")
-
-
-def progress(iterable: Iterable | None = None, **options: Any) -> Iterable:
-    """tqdm's bar for the place we are in, silent when `quiet()`; options are tqdm's (desc, total, ...)."""
-    from tqdm.auto import tqdm
-
-    return tqdm(iterable, leave=False, disable=quiet(), **options)
 
 
 def show_source(*objects: Any) -> None:

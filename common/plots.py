@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from common.search import Trial
+if TYPE_CHECKING:
+    from common.search import Trial
 
 
 def show_picture(ax: Axes, picture: np.ndarray, title: str = "", color: str = "black") -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import joblib
 import numpy as np
 
-from common.notebook import progress
+from common.progress import progress
 
 
 @dataclass(frozen=True)
