@@ -185,7 +185,8 @@ class KNearestNeighbor:
 def k_smallest(values: np.ndarray, k: int) -> np.ndarray:
     """Column indices of the k smallest entries of each row, smallest first, equal ones by index.
 
-    What `np.argsort(values, axis=1, kind="stable")[:, :k]` returns, without sorting whole rows.
+    What `np.argsort(values, axis=1, kind="stable")[:, :k]` returns, without sorting whole rows: the k-th smallest
+    of the minima of many groups of columns is a limit that leaves few columns to sort.
 
     Args:
         values: (N, M) real.
@@ -193,13 +194,15 @@ def k_smallest(values: np.ndarray, k: int) -> np.ndarray:
     Returns:
         Indices, (N, k).
     """
-    chosen = np.sort(np.argpartition(values, k - 1, axis=1)[:, :k], axis=1)
-    picked = np.take_along_axis(values, chosen, axis=1)  # (N, k)
-    nearest = np.take_along_axis(chosen, np.argsort(picked, axis=1, kind="stable"), axis=1)
-    at_most_kth = np.count_nonzero(values <= np.max(picked, axis=1, keepdims=True), axis=1)
-    tied = np.flatnonzero(at_most_kth > k)  # which of several equal entries came in was left to chance
-    nearest[tied] = np.argsort(values[tied], axis=1, kind="stable")[:, :k]
-    return nearest
+    groups = min(values.shape[1], 8 * k + 500)
+    size = values.shape[1] // groups
+    minima = np.min(values[:, : size * groups].reshape(len(values), size, groups), axis=1)  # (N, groups)
+    limits = np.partition(minima, k - 1, axis=1)[:, k - 1]  # k groups reach down to here, so k entries do
+    smallest = np.empty((len(values), k), dtype=np.int64)
+    for i in range(len(values)):
+        near = np.flatnonzero(~(values[i] > limits[i]))  # hardly more than k; NaN, which argsort puts last, stays in
+        smallest[i] = near[np.argsort(values[i, near], kind="stable")[:k]]
+    return smallest
 
 
 def knn_cross_validate(
@@ -263,8 +266,9 @@ def _rows(X: np.ndarray, name: str) -> np.ndarray:
 
 
 def _squared_norms(X: np.ndarray, name: str) -> np.ndarray:
-    """|x|^2 of each row, without a second array of the size of X."""
-    sq = np.einsum("nd,nd->n", X, X)
+    """|x|^2 of each row, without a second array of the size of X; summed in float64, since einsum adds one by one."""
+    with np.errstate(over="ignore"):  # the next lines tell
+        sq = np.einsum("nd,nd->n", X, X, dtype=np.float64).astype(X.dtype)
     if not np.all(np.isfinite(sq)):
         raise ValueError(f"{name} holds values that are not finite (NaN or infinity)")
     return sq
