@@ -298,7 +298,7 @@ def _check_batch(W: np.ndarray, X: np.ndarray, y: np.ndarray, reg: float) -> tup
 
 
 def _not_from_nan(loss: float, X: np.ndarray) -> float:
-    """A NaN loss comes from weights that ran away, which the learner should see, or from the data, which is an error."""
+    """A NaN loss comes from weights that ran away, which the learner may see, or from the data: an error."""
     if np.isnan(loss) and np.isnan(np.sum(X)):
         raise ValueError("X holds NaN")
     return float(loss)
