@@ -55,8 +55,10 @@ def check(
         bound = f"> {low:g}" if below is None else f"< {high:g}" if above is None else f"{low:g} to {high:g}"
         values = _array(got)
         _verdict(claim, bool(np.all((low < values) & (values < high))), bound, f"measured {_short(got)}")
-    else:
+    elif _array(got).dtype == bool and _array(got).size == 1:
         _verdict(claim, bool(got), "", "it does not")
+    else:
+        raise ValueError(f"check: {_short(got)} is not a truth value; say what it should be (want, below or above)")
 
 
 def _verdict(claim: str, holds: bool, bound: str, measured: str) -> None:
