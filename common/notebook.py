@@ -106,7 +106,8 @@ def tidy(source: str) -> str:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
             first, last = node.body[0].lineno, node.body[0].end_lineno
             if last > first:
-                lines[first - 1] = lines[first - 1].rstrip() + '"""'
+                line = lines[first - 1].rstrip()
+                lines[first - 1] = line + (' """' if line.endswith('"') else '"""')
                 lines[first:last] = [None] * (last - first)
     kept = (line for line in lines if line is not None)
     return "\n".join(line for line in kept if line.strip() not in ("### BEGIN SOLUTION", "### END SOLUTION"))

@@ -43,7 +43,7 @@ def close(left: str, right: str) -> bool:
 
 
 def _words(text: str) -> str:
-    return re.sub(r"\s+", " ", NUMBER.sub("#", text)).strip()
+    return re.sub(r"\s+", " ", NUMBER.sub(" # ", text)).strip()
 
 
 def comparable(outputs: list) -> list:

@@ -1,0 +1,242 @@
+"""The set-up of a notebook: seeds, style, threads, source on the page, the edition line, progress."""
+
+import ast
+import importlib
+import os
+import random
+import subprocess
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from common import notebook
+from common.classifiers.knn import KNearestNeighbor, knn_get_best_k
+from common.data import store
+
+ROOT = notebook.ROOT
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    """What setup() changes for the whole process is put back."""
+    states = random.getstate(), np.random.get_state(), np.get_printoptions(), os.environ.get("OMP_NUM_THREADS")
+    with plt.rc_context(), threadpool_limits():
+        yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    np.set_printoptions(**states[2])
+    os.environ.update({} if states[3] is None else {"OMP_NUM_THREADS": states[3]})
+
+
+# Set-up ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_setup_seeds_both_generators(seed):
+    notebook.setup(seed)
+    drawn = random.random(), np.random.rand()
+    assert drawn == (random.Random(seed).random(), np.random.RandomState(seed).rand())
+    notebook.setup(seed)
+    assert drawn == (random.random(), np.random.rand())
+
+
+def test_setup_sets_style_and_printing():
+    notebook.setup()
+    assert {name: plt.rcParams[name] for name in ("figure.dpi", "image.interpolation")} == {
+        "figure.dpi": 80,
+        "image.interpolation": "nearest",
+    }
+    assert str(np.array([1 / 3, 1e-9])) == "[0.3333 0.    ]"
+
+
+def test_setup_prints_nothing(capsys):
+    notebook.setup()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_threads_are_limited(monkeypatch):
+    monkeypatch.setenv("WORKBOOK_THREADS", "1")
+    notebook.setup()
+    assert {pool["num_threads"] for pool in threadpool_info()} == {1}
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+
+
+def test_threads_are_left_alone_without_a_wish(monkeypatch):
+    monkeypatch.delenv("WORKBOOK_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    before = [pool["num_threads"] for pool in threadpool_info()]
+    notebook.setup()
+    assert [pool["num_threads"] for pool in threadpool_info()] == before
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.parametrize("wanted", ["0", "-1", "two", "1.5", " "])
+def test_bad_number_of_threads(monkeypatch, wanted):
+    monkeypatch.setenv("WORKBOOK_THREADS", wanted)
+    with pytest.raises(ValueError, match=f"WORKBOOK_THREADS='{wanted}': give a whole number"):
+        notebook.setup()
+
+
+def test_import_has_no_side_effects():
+    """Neither files nor output, nor a seed, nor torch."""
+    code = (
+        "import sys, numpy as np; before = np.random.get_state()[1].copy(); import common.notebook, common.checks;"
+        "assert 'torch' not in sys.modules; assert (np.random.get_state()[1] == before).all()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# Edition -----------------------------------------------------------------------------------------------------
+
+
+def test_edition_prints_one_line_and_returns_the_key(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("WORKBOOK_DATA", str(tmp_path))
+    monkeypatch.setenv("WORKBOOK_EDITION", "pocket")
+    assert notebook.edition("cifar10") == "pocket"
+    out = capsys.readouterr().out
+    assert out == store.edition_line("cifar10") + "\n"
+    assert out.count("\n") == 1
+    assert "make data" in out
+    assert not list(tmp_path.iterdir()), "asking for the edition must not write data"
+
+
+def test_full_edition_without_files_is_no_silent_fallback(monkeypatch, tmp_path):
+    monkeypatch.setenv("WORKBOOK_DATA", str(tmp_path))
+    monkeypatch.setenv("WORKBOOK_EDITION", "full")
+    with pytest.raises(FileNotFoundError, match="make data"):
+        notebook.edition("cifar10")
+
+
+def test_unknown_edition_and_data_set(monkeypatch):
+    with pytest.raises(ValueError, match="cifar11"):
+        notebook.edition("cifar11")
+    monkeypatch.setenv("WORKBOOK_EDITION", "pokcet")
+    with pytest.raises(ValueError, match="pokcet"):
+        notebook.edition("cifar10")
+
+
+# Progress ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("value", "silent"), [("1", True), ("yes", True), ("0", False), ("", False), (None, False)])
+def test_progress_is_silent_where_nobody_watches(monkeypatch, capsys, value, silent):
+    monkeypatch.delenv("WORKBOOK_QUIET", raising=False)
+    if value is not None:
+        monkeypatch.setenv("WORKBOOK_QUIET", value)
+    assert notebook.quiet() is silent
+    assert list(notebook.progress(range(3), desc="folds")) == [0, 1, 2]
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert ("folds" not in err) is silent
+
+
+# Source on the page ------------------------------------------------------------------------------------------
+
+
+def shown(monkeypatch, *things):
+    pages = []
+    monkeypatch.setattr("IPython.display.display", lambda page: pages.append(page.data))
+    notebook.show_source(*things)
+    return pages
+
+
+def test_show_source_shows_path_and_code(monkeypatch):
+    (page,) = shown(monkeypatch, knn_get_best_k)
+    path, fence, *code, end = page.splitlines()
+    assert (path, fence, end) == ("`common/classifiers/knn.py`", "```python", "```")
+    assert code[0].startswith("def knn_get_best_k(")
+    assert code[-1].strip().startswith("return max(")
+    assert not any("SOLUTION" in line for line in code)
+
+
+def test_show_source_of_methods_and_several_things(monkeypatch):
+    pages = shown(monkeypatch, KNearestNeighbor.vote, KNearestNeighbor, knn_get_best_k)
+    assert len(pages) == 3
+    assert pages[0].splitlines()[2].startswith("def vote(")  # a method loses its indentation
+    for page in pages:
+        source = page.split("```python\n")[1].removesuffix("\n```")
+        ast.parse(source)
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+                assert "\n" not in ast.get_docstring(node)
+
+
+def test_tidy_shortens_docstrings_and_drops_markers():
+    source = '''
+class A:
+    """First line.
+
+    Second.
+    """
+
+    def f(self):
+        """Only line."""
+        ### BEGIN SOLUTION
+        text = """kept
+        as it is"""
+        return text
+        ### END SOLUTION
+
+    def g(self):
+        """Starts here
+        and goes on."""
+        return "### BEGIN SOLUTION"
+'''.strip()
+    assert (
+        notebook.tidy(source)
+        == '''
+class A:
+    """First line."""
+
+    def f(self):
+        """Only line."""
+        text = """kept
+        as it is"""
+        return text
+
+    def g(self):
+        """Starts here"""
+        return "### BEGIN SOLUTION"
+'''.strip()
+    )
+
+
+def without_docstrings(source):
+    """The syntax tree as text, docstrings left out: what the code does."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            node.body[0].value.value = ""
+    return ast.dump(tree)
+
+
+@pytest.mark.parametrize("name", ["checks", "notebook", "classifiers.knn", "data.cifar10", "data.store"])
+def test_tidy_keeps_the_code(name):
+    module = importlib.import_module(f"common.{name}")
+    with open(module.__file__, encoding="utf-8") as file:
+        source = file.read()
+    tidied = notebook.tidy(source)
+    assert without_docstrings(tidied) == without_docstrings(source)
+    assert "### BEGIN SOLUTION" not in tidied.replace('"### BEGIN SOLUTION"', "")
+    assert notebook.tidy(tidied) == tidied
+
+
+@given(
+    st.lists(st.sampled_from(["first", 'has "quotes"', "ends with a dot.", "  indented", ""]), min_size=1, max_size=5),
+    st.booleans(),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_tidy_of_any_docstring(lines, raw, quotes_below):
+    text = "First. " + "\n    ".join(lines) + ("\n    " if quotes_below else "")
+    source = f'def f():\n    {"r" if raw else ""}"""{text}x"""\n    return 1'
+    tree = ast.parse(notebook.tidy(source))
+    assert ast.get_docstring(tree.body[0]).startswith("First.")
+    assert len(ast.get_docstring(tree.body[0]).splitlines()) == 1
+    assert ast.unparse(tree.body[0].body[-1]) == "return 1"
