@@ -1,0 +1,289 @@
+"""A network with one hidden layer: affine, ReLU, affine, softmax - forward, backward and training, in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Stream = np.random.RandomState | int | None
+
+
+class TwoLayerNet:
+    """Fully connected two-layer network trained with softmax loss and L2 regularisation of the weights.
+
+    Rumelhart, Hinton, Williams, Learning representations by back-propagating errors (1986).
+
+    Attributes:
+        params: W1 (D, H), b1 (H,), W2 (H, C), b2 (C,).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        std: float = 1e-4,
+        *,
+        rng: Stream = None,
+        dtype: type = np.float64,
+    ):
+        """Weights normally distributed around zero, biases zero.
+
+        Args:
+            input_size, hidden_size, output_size: D, H and C, each at least 1.
+            std: standard deviation of the weights; a pair gives each layer its own.
+            rng: RandomState or seed of the weights; None = NumPy's global stream (`np.random.seed`), as in the courses.
+            dtype: of the parameters and of all computing: np.float64, or np.float32 at twice the speed.
+        Raises:
+            ValueError: a size below 1, a negative std, or a dtype that is not floating.
+        """
+        if min(input_size, hidden_size, output_size) < 1:
+            raise ValueError(f"sizes must be at least 1, got {input_size}, {hidden_size}, {output_size}")
+        if np.min(std) < 0 or np.dtype(dtype).kind != "f":
+            raise ValueError(f"std must not be negative and dtype must be floating, got {std} and {np.dtype(dtype)}")
+        rng, (std1, std2) = stream(rng), np.broadcast_to(std, 2)
+        weights = {
+            "W1": std1 * rng.randn(input_size, hidden_size),
+            "b1": np.zeros(hidden_size),
+            "W2": std2 * rng.randn(hidden_size, output_size),
+            "b2": np.zeros(output_size),
+        }
+        self.params = {name: value.astype(dtype) for name, value in weights.items()}
+
+    def forward(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores of the classes, and the hidden layer that the backward pass needs.
+
+        Args:
+            X: (N, D) rows.
+        Returns:
+            scores (N, C) and hidden (N, H), which is 0 where a unit is off.
+        """
+        ### BEGIN SOLUTION
+        a = X @ self.params["W1"] + self.params["b1"]  # (N, H)
+        hidden = np.maximum(a, 0)
+        scores = hidden @ self.params["W2"] + self.params["b2"]  # (N, C)
+        return scores, hidden
+        ### END SOLUTION
+
+    def loss(self, X: np.ndarray, y: np.ndarray | None = None, reg: float = 0.0) -> Any:
+        """Scores; with labels, the loss L = -mean log p_y + reg (sum W1^2 + sum W2^2) and its gradients.
+
+        Args:
+            X: (N, D) rows or (N, ...) pictures.
+            y: (N,) integer labels, 0 to C - 1, or None.
+            reg: strength of the L2 term, without a factor 1/2; biases are not regularised.
+        Returns:
+            scores (N, C) if y is None, else the loss and {name: gradient} of the shapes of params.
+        Raises:
+            ValueError: shapes that do not fit, labels out of range, NaN or infinity in X, reg < 0.
+            TypeError: labels that are not integers.
+        """
+        X = self._rows(X, "X")
+        scores, hidden = self.forward(X)
+        if y is None:
+            return scores
+        y, reg = self._labels(y, "y", X), checked_reg(reg)
+        data_loss, dscores = cross_entropy(scores, y)
+        return data_loss + self.penalty(reg), self.backward(X, hidden, dscores, reg)
+
+    def penalty(self, reg: float) -> float:
+        """The L2 term: reg times the sum of all squared weights, no 1/2, no biases."""
+        ### BEGIN SOLUTION
+        return reg * float(np.sum(self.params["W1"] ** 2) + np.sum(self.params["W2"] ** 2))
+        ### END SOLUTION
+
+    def backward(self, X: np.ndarray, hidden: np.ndarray, dscores: np.ndarray, reg: float) -> dict[str, np.ndarray]:
+        """Gradients of the whole loss, from dL/dscores back to each parameter by the chain rule.
+
+        Args:
+            X: (N, D) rows.
+            hidden: (N, H) from the forward pass.
+            dscores: dL/dscores, (N, C).
+            reg: strength of the L2 term.
+        Returns:
+            {name: gradient}, shapes as in params.
+        """
+        W1, W2 = self.params["W1"], self.params["W2"]
+        ### BEGIN SOLUTION
+        dhidden = dscores @ W2.T  # (N, H)
+        da = dhidden * (hidden > 0)  # ReLU lets the gradient through where the unit was on
+        return {
+            "W1": X.T @ da + 2 * reg * W1,
+            "b1": da.sum(axis=0),
+            "W2": hidden.T @ dscores + 2 * reg * W2,
+            "b2": dscores.sum(axis=0),
+        }
+        ### END SOLUTION
+
+    def train(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        X_val: np.ndarray,
+        y_val: np.ndarray,
+        learning_rate: float = 1e-3,
+        learning_rate_decay: float = 0.95,
+        reg: float = 5e-6,
+        num_iters: int = 100,
+        batch_size: int = 200,
+        verbose: bool = False,
+        *,
+        momentum: float = 0.0,
+        rng: Stream = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> dict[str, list[float]]:
+        """Stochastic gradient descent on minibatches drawn with replacement.
+
+        At the start of every epoch, of max(N // batch_size, 1) iterations, the accuracies are recorded and the
+        learning rate decays. A run that diverges is not stopped: its losses become NaN.
+
+        Args:
+            X, y: training rows (N, D) or pictures (N, ...) and labels (N,); not changed.
+            X_val, y_val: the same for validation.
+            learning_rate: of the first iteration.
+            learning_rate_decay: factor an epoch.
+            reg: strength of the L2 term.
+            num_iters: number of steps.
+            batch_size: may exceed N, since rows are drawn with replacement.
+            verbose: print the loss every 100 iterations.
+            momentum: mu in v = mu v - learning_rate dW, W += v; 0 is the plain SGD of the courses.
+            rng: RandomState or seed of the minibatches; None = NumPy's global stream.
+            on_step: called with the number of steps done after each of them, for example to film the weights.
+        Returns:
+            loss_history, a value a step; train_acc_history (of the batch) and val_acc_history, a value an epoch.
+        Raises:
+            ValueError, TypeError: as `loss`; num_iters or batch_size below 1; momentum outside 0 <= mu < 1.
+        """
+        X, X_val = self._pictures(X, "X"), self._rows(X_val, "X_val")
+        y, y_val, reg = self._labels(y, "y", X), self._labels(y_val, "y_val", X_val), checked_reg(reg)
+        if num_iters < 1 or batch_size < 1 or not 0 <= momentum < 1:
+            raise ValueError(
+                "num_iters and batch_size must be at least 1 and momentum in [0, 1), "
+                f"got {num_iters}, {batch_size}, {momentum}"
+            )
+        rng, history = stream(rng), {"loss_history": [], "train_acc_history": [], "val_acc_history": []}
+        self.params = {
+            name: value.copy() for name, value in self.params.items()
+        }  # whoever holds the old ones keeps them
+        velocity = {name: np.zeros_like(value) for name, value in self.params.items()}
+        ### BEGIN SOLUTION
+        iterations_per_epoch = max(len(X) // batch_size, 1)  # a whole number: `it % 2.5 == 0` would skip epochs
+        for it in range(num_iters):
+            batch = rng.choice(len(X), batch_size)  # with replacement
+            with np.errstate(over="ignore", invalid="ignore"):  # a diverging run shows as NaN in the history
+                loss, grads = self.loss(X[batch], y[batch], reg)
+                self.step(grads, velocity, learning_rate, momentum)
+                history["loss_history"].append(loss)
+                if it % iterations_per_epoch == 0:
+                    history["train_acc_history"].append(self.accuracy(X[batch], y[batch]))
+                    history["val_acc_history"].append(self.accuracy(X_val, y_val))
+                    learning_rate *= learning_rate_decay
+            if verbose and it % 100 == 0:
+                print(f"iteration {it} / {num_iters}: loss {loss:.6f}")
+            if on_step is not None:
+                on_step(it + 1)
+        return history
+        ### END SOLUTION
+
+    def step(self, grads: dict, velocity: dict, learning_rate: float, momentum: float = 0.0) -> None:
+        """One step of gradient descent in place: v = momentum v - learning_rate dW, W += v (Polyak, 1964).
+
+        Args:
+            grads: {name: gradient}.
+            velocity: {name: v}, zeros before the first step; changed.
+            learning_rate: of this step.
+            momentum: share of the last step that is kept; 0 is plain SGD, W -= learning_rate dW.
+        """
+        ### BEGIN SOLUTION
+        for name, grad in grads.items():
+            velocity[name] *= momentum
+            velocity[name] -= learning_rate * grad
+            self.params[name] += velocity[name]
+        ### END SOLUTION
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """The class with the highest score.
+
+        Args:
+            X: (N, D) rows or (N, ...) pictures.
+        Returns:
+            Labels, (N,) int64.
+        Raises:
+            ValueError: as `loss`.
+        """
+        ### BEGIN SOLUTION
+        return np.argmax(self.loss(X), axis=1)
+        ### END SOLUTION
+
+    def accuracy(self, X: np.ndarray, y: np.ndarray) -> float:
+        """Share of the rows of X whose label is predicted."""
+        return float(np.mean(self.predict(X) == y))
+
+    def _pictures(self, X: np.ndarray, name: str) -> np.ndarray:
+        """X as an array whose rows fit W1 and are finite."""
+        X, D = np.asarray(X), self.params["W1"].shape[0]
+        if X.ndim < 2 or len(X) == 0 or X[0].size != D:
+            raise ValueError(
+                f"{name} has shape {X.shape}; W1 of shape {self.params['W1'].shape} needs (N, {D}), N >= 1"
+            )
+        if X.dtype.kind not in "fiub":
+            raise TypeError(f"{name} must hold real numbers, got {X.dtype}")
+        if not (np.isfinite(X.min()) and np.isfinite(X.max())):  # both pass a NaN on
+            raise ValueError(f"{name} holds NaN or infinity; every value must be finite")
+        return X
+
+    def _rows(self, X: np.ndarray, name: str) -> np.ndarray:
+        """X as rows (N, D) of the parameters' dtype."""
+        X = self._pictures(X, name)
+        return X.reshape(len(X), -1).astype(self.params["W1"].dtype, copy=False)
+
+    def _labels(self, y: np.ndarray, name: str, X: np.ndarray) -> np.ndarray:
+        """y as (N,) integers below C."""
+        return checked_labels(y, name, X.shape, len(self.params["b2"]))
+
+
+def cross_entropy(scores: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+    """Softmax loss, averaged over the rows, and its gradient with respect to the scores.
+
+    Args:
+        scores: (N, C), of any size: only differences to the row's maximum are exponentiated.
+        y: (N,) labels, 0 to C - 1.
+    Returns:
+        The loss and dscores (N, C).
+    """
+    rows = np.arange(len(scores))
+    ### BEGIN SOLUTION
+    shifted = scores - scores.max(axis=1, keepdims=True)  # <= 0, so that exp cannot overflow
+    log_probs = shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True))
+    dscores = np.exp(log_probs)
+    dscores[rows, y] -= 1
+    return -float(np.mean(log_probs[rows, y])), dscores / len(scores)
+    ### END SOLUTION
+
+
+def checked_labels(y: np.ndarray, name: str, shape: tuple[int, ...], num_classes: int) -> np.ndarray:
+    """y, if it holds one integer of 0 .. num_classes - 1 for each row of a batch of that shape."""
+    y = np.asarray(y)
+    if y.shape != shape[:1]:
+        raise ValueError(f"{name} has shape {y.shape}; pictures of shape {shape} need labels of shape {shape[:1]}")
+    if y.dtype.kind not in "iu":
+        raise TypeError(f"{name} must hold integers, got {y.dtype}")
+    if y.min() < 0 or y.max() >= num_classes:
+        raise ValueError(f"{name} holds labels from {y.min()} to {y.max()}; allowed are 0 to {num_classes - 1}")
+    return y
+
+
+def checked_reg(reg: float) -> float:
+    """reg, if it is a number that is not negative."""
+    if not 0 <= reg < np.inf:
+        raise ValueError(f"reg must be a finite number of at least 0, got {reg}")
+    return reg
+
+
+def stream(rng: Stream) -> Any:
+    """What draws the random numbers: a RandomState, one made from a seed, or NumPy's global stream for None."""
+    if rng is None:
+        return np.random
+    return np.random.RandomState(rng) if isinstance(rng, int | np.integer) else rng
