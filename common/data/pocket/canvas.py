@@ -7,6 +7,7 @@ depend on the processor, its fused multiply-add or a library's version. A `Pen` 
 """
 
 import math
+from itertools import accumulate
 
 import numpy as np
 
@@ -40,12 +41,11 @@ class Dice:
 
     def weighted(self, weights: dict):
         """One of the keys, as likely as its whole-number weight says."""
-        left = self.between(0, sum(weights.values()) - 1)
-        for key, weight in weights.items():
-            left -= weight
-            if left < 0:
-                return key
-        raise ValueError(f"weights must hold a positive number, got {weights}")
+        total = sum(weights.values())
+        if total < 1 or min(weights.values()) < 0:
+            raise ValueError(f"weights must be whole numbers >= 0, one at least > 0; got {weights}")
+        at = self.between(0, total - 1)
+        return next(key for key, reached in zip(weights, accumulate(weights.values()), strict=True) if at < reached)
 
     def near(self, colour: tuple[int, int, int], spread: int = 14) -> tuple[int, int, int]:
         """The colour with each channel moved by at most `spread`."""
@@ -88,6 +88,7 @@ class Canvas:
         self.side = size * oversample
         self.number = np.zeros((self.side, self.side), dtype=np.uint8)
         self._covered = np.zeros((self.side, self.side), dtype=bool)
+        self._within_object = False
         self._palette: dict[tuple[int, int, int], int] = {}
 
     def paint(self, colour: tuple[int, int, int]) -> int:
@@ -140,11 +141,13 @@ class Canvas:
         if only is not None:
             inside &= window == self.paint(only)
         np.putmask(window, inside, self.paint(colour))
-        self._covered[top : top + inside.shape[0], left : left + inside.shape[1]] |= inside
+        if self._within_object:
+            self._covered[top : top + inside.shape[0], left : left + inside.shape[1]] |= inside
 
     def start_object(self) -> None:
         """Forget what was covered: the shapes from here on are one object."""
         self._covered[:] = False
+        self._within_object = True
 
     def finish_object(
         self, outline: tuple[int, int, int] | None, width: int = 1
@@ -158,7 +161,7 @@ class Canvas:
         Returns:
             (left, top, right, bottom) of the object in final pixels, right and bottom excluded; None if nothing shows.
         """
-        covered = self._covered
+        covered, self._within_object = self._covered, False
         rows, columns = covered.any(axis=1).nonzero()[0], covered.any(axis=0).nonzero()[0]
         if not len(rows):
             return None
