@@ -7,19 +7,30 @@ from __future__ import annotations
 
 import argparse
 import html
+import shutil
 import sys
 from pathlib import Path
 
+import jupyter_server_mathjax
 import nbformat
 from nbconvert import HTMLExporter
 from tqdm.auto import tqdm
 
 from tools.execute import ROOT, Execution, execute, find
 
+# The pages show their formulas without a network: MathJax lies beside them, nothing comes from elsewhere.
+MATHJAX = Path(jupyter_server_mathjax.__file__).parent / "static"
+OFFLINE = {
+    "mathjax_url": "../mathjax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe",
+    "require_js_url": "",
+    "mermaid_js_url": "",
+}
+
 
 def run(paths: list[Path], edition: str, dest: Path) -> list[Execution]:
     """Execute the notebooks one after the other; each page is written as soon as its notebook is done."""
     sizes = {path: sum(c.cell_type == "code" for c in nbformat.read(path, as_version=4).cells) for path in paths}
+    shutil.copytree(MATHJAX, dest / "mathjax", dirs_exist_ok=True)
     runs = []
     with tqdm(total=sum(sizes.values()), unit="cell", dynamic_ncols=True, disable=None) as bar:
         for path in paths:
@@ -36,7 +47,7 @@ def write_page(run: Execution, dest: Path) -> None:
     """One executed notebook as an HTML page."""
     page = dest / Path(_name(run.path)).with_suffix(".html")
     page.parent.mkdir(parents=True, exist_ok=True)
-    body, _ = HTMLExporter().from_notebook_node(run.notebook, {"metadata": {"name": run.path.stem}})
+    body, _ = HTMLExporter(**OFFLINE).from_notebook_node(run.notebook, {"metadata": {"name": run.path.stem}})
     page.write_text(body, encoding="utf-8")
 
 
