@@ -153,15 +153,16 @@ class KNearestNeighbor:
             ValueError: k is out of range or X of another width than the training set.
         """
         X, k = self._test_rows(X), self._check_k(k)
-        rows = max(1, int(BLOCK_BYTES / (len(self.X_train) * X.itemsize)))
+        rows = min(len(X), max(1, int(BLOCK_BYTES / (len(self.X_train) * X.itemsize))))
         neighbors = np.empty((len(X), k), dtype=np.int64)
         ### BEGIN SOLUTION
         half_sq_train = self.sq_train / 2
+        memory = np.empty((rows, len(self.X_train)), X.dtype)  # used again for every block
         for start in range(0, len(X), rows):
-            block = slice(start, start + rows)
-            products = X[block] @ self.X_train.T  # (rows, Ntr)
+            block = X[start : start + rows]
+            products = np.matmul(block, self.X_train.T, out=memory[: len(block)])  # (rows, Ntr)
             ranks = np.subtract(half_sq_train, products, out=products)
-            neighbors[block] = k_smallest(ranks, k)
+            neighbors[start : start + rows] = k_smallest(ranks, k)
         return neighbors
         ### END SOLUTION
 
