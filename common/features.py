@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import joblib
 import numpy as np
 
-from common.notebook import progress
+from common.progress import progress
 
 GREY_WEIGHTS = np.array([0.299, 0.587, 0.114])  # of red, green, blue (ITU-R BT.601, 1982); they sum to 1
 CHUNK = 500  # pictures that a worker process gets at a time
@@ -164,6 +164,27 @@ def color_histogram_hsv(
     interval = (to_hue(im) * nbin).astype(int)  # (H, W), 0 .. nbin - 1
     counts = np.bincount(interval.ravel(), minlength=nbin).astype(np.float64)
     return counts / interval.size if normalized else counts
+    ### END SOLUTION
+
+
+def color_cells(im: np.ndarray, cell: int = 8) -> np.ndarray:
+    """Mean and standard deviation of red, green and blue in each cell: where the colours are, not only which.
+
+    Args:
+        im: (H, W, 3), any real dtype.
+        cell: side of a square cell in pixels; divides H and W.
+    Returns:
+        (H / cell * W / cell * 6,) float64: 96 values for 32 x 32. Cells row by row; in each, three means and three
+        deviations, in the units of im.
+    Raises:
+        ValueError: im is no colour picture, holds values that are not finite, or is not made of whole cells.
+        TypeError: im does not hold real numbers.
+    """
+    im = _checked_picture(im).astype(np.float64)
+    rows, columns = _cells(im.shape[:2], 1, cell)
+    ### BEGIN SOLUTION
+    cells = im.reshape(rows, cell, columns, cell, 3)
+    return np.stack([cells.mean(axis=(1, 3)), cells.std(axis=(1, 3))], axis=2).ravel()  # (rows, columns, 2, 3)
     ### END SOLUTION
 
 

@@ -12,6 +12,7 @@ from skimage.feature import hog
 
 from common import features
 from common.features import (
+    color_cells,
     color_histogram_hsv,
     extract_features,
     feature_scale,
@@ -249,6 +250,18 @@ def test_pixel_range_does_not_matter_when_it_is_named():
     np.testing.assert_array_equal(color_histogram_hsv(im.astype(float) - 100, 7, -100, 155), color_histogram_hsv(im, 7))
 
 
+@given(seeds, st.sampled_from([(32, 32), (16, 24)]), st.sampled_from([4, 8]))
+@settings(max_examples=10, deadline=None)
+def test_colour_cells_are_means_and_deviations(seed, size, cell):
+    im = picture(seed, (*size, 3))
+    got = color_cells(im, cell).reshape(size[0] // cell, size[1] // cell, 2, 3)
+    for row, column in np.ndindex(got.shape[:2]):
+        part = im[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell].reshape(-1, 3)
+        np.testing.assert_allclose(got[row, column], [part.mean(axis=0), part.std(axis=0)], atol=1e-9)
+    with pytest.raises(ValueError, match="not whole cells"):
+        color_cells(im, 5)
+
+
 # Many pictures -----------------------------------------------------------------------------------------------
 
 
@@ -342,7 +355,7 @@ def test_a_small_column_is_not_taken_for_a_constant():
 
 @pytest.mark.parametrize("bad", [np.zeros(5), np.zeros((4, 4, 4)), np.zeros((2, 8, 8, 3)), np.zeros((0, 8, 3))])
 def test_what_is_no_picture(bad):
-    for fn in (to_grey, to_hue, hog_feature, color_histogram_hsv):
+    for fn in (to_grey, to_hue, hog_feature, color_histogram_hsv, color_cells):
         with pytest.raises(ValueError, match="im must be one picture"):
             fn(bad)
 
@@ -356,7 +369,7 @@ def test_grey_pictures_have_no_hue():
 def test_pixels_that_are_not_finite(value):
     im = np.zeros((8, 8, 3))
     im[1, 2, 0] = value
-    for fn in (to_grey, to_hue, hog_feature, color_histogram_hsv):
+    for fn in (to_grey, to_hue, hog_feature, color_histogram_hsv, color_cells):
         with pytest.raises(ValueError, match="not finite"):
             fn(im)
 
