@@ -107,11 +107,11 @@ class Residual(nn.Module):
 
 
 def small_resnet() -> nn.Module:
-    """A stem and six residual blocks (32, 64, 128 channels)."""
-    blocks = [Residual(i, o, s) for i, o, s in ((32, 32, 1), (32, 32, 1), (32, 64, 2), (64, 64, 1), (64, 128, 2),
-                                                (128, 128, 1))]
-    return nn.Sequential(nn.Unflatten(1, (3, 32, 32)), conv(3, 32), nn.ReLU(), *blocks,
-                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10))
+    """A stem and six residual blocks (16, 32, 64 channels)."""
+    blocks = [Residual(i, o, s) for i, o, s in ((16, 16, 1), (16, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2),
+                                                (64, 64, 1))]
+    return nn.Sequential(nn.Unflatten(1, (3, 32, 32)), conv(3, 16), nn.ReLU(), *blocks,
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
 def networks(features: int) -> dict[str, tuple[str, Callable[[], nn.Module], dict]]:
@@ -125,8 +125,8 @@ def networks(features: int) -> dict[str, tuple[str, Callable[[], nn.Module], dic
         "features": ("softmax regression on HOG and hue histogram", lambda: nn.Linear(features, 10),
                      {"epochs": 30, "rate": 1e-2, "decay": 0.01}),
         "cnn": ("CNN, 3 convolutions, 8 epochs", small_cnn, {"epochs": 8, "rate": 5e-3, "decay": 0.05, "flip": True}),
-        "resnet": ("ResNet, 6 blocks, 12 epochs", small_resnet,
-                   {"epochs": 12, "rate": 3e-3, "decay": 0.05, "flip": True}),
+        "resnet": ("ResNet, 6 blocks, 8 epochs", small_resnet,
+                   {"epochs": 8, "rate": 5e-3, "decay": 0.05, "flip": True}),
     }
 
 
