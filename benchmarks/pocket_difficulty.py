@@ -1,9 +1,10 @@
 """How hard is the pocket CIFAR-10? Measures the course's ladder on it, from nearest neighbours to a small ResNet.
 
-usage: python benchmarks/pocket_difficulty.py [--data FOLDER] [--device cpu] [--skip resnet] [--runs 1]
+usage: python -m benchmarks.pocket_difficulty [--data FOLDER] [--device cpu] [--skip resnet] [--runs 1]
 
 FOLDER holds cifar-10-batches-py files; without it the pocket edition is drawn afresh. Everything but the ResNet
-takes about two minutes on two cores. Nothing is tuned on the test pictures: every rung has one fixed recipe.
+takes about two minutes on two cores. Every rung has one fixed recipe; the scores describe the pictures,
+not the methods at their best.
 """
 
 import argparse
