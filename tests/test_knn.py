@@ -122,12 +122,12 @@ def test_no_array_of_all_differences(call, arrays):
 def test_find_neighbors_holds_one_block(monkeypatch):
     monkeypatch.setattr(knn, "BLOCK_BYTES", 100e3)
     rng = np.random.RandomState(0)
-    model, T = trained(rng.rand(500, 8)), rng.rand(2000, 8)
+    model, T = trained(rng.rand(500, 400)), rng.rand(2003, 400)
     tracemalloc.start()
     blocked = model.find_neighbors(T, 3)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 1e6  # all distances are 8 MB
+    assert peak < 1e6  # all distances are 8 MB, the training set 1.6 MB
     assert np.array_equal(blocked, NearestNeighbors(n_neighbors=3).fit(model.X_train).kneighbors(T)[1])
 
 
@@ -164,6 +164,14 @@ def test_k_smallest_is_a_stable_sort(data):
 def test_k_smallest_of_long_rows(levels, k):
     """Longer than the groups of columns, with a rest, from all equal to hardly any equal."""
     values = np.random.RandomState(k).randint(levels, size=(6, 3000)).astype(np.float32)
+    assert np.array_equal(k_smallest(values, k), np.argsort(values, axis=1, kind="stable")[:, :k])
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 600])
+def test_k_smallest_puts_nan_last(k):
+    values = np.full((3, 600), np.nan, np.float32)
+    values[0, [400, 7]] = 1, 2
+    values[1, 3] = -np.inf
     assert np.array_equal(k_smallest(values, k), np.argsort(values, axis=1, kind="stable")[:, :k])
 
 

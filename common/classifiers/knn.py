@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 K_CHOICES = (1, 3, 5, 8, 10, 12, 15, 20, 50, 100)
-BLOCK_BYTES = 64e6  # of the distances held at once by find_neighbors
+BLOCK_BYTES = 128e6  # of the distances held at once by find_neighbors
 
 
 class KNearestNeighbor:
@@ -139,7 +139,7 @@ class KNearestNeighbor:
         ### END SOLUTION
 
     def find_neighbors(self, X: np.ndarray, k: int = 1) -> np.ndarray:
-        """Indices of the k nearest training pictures, holding about 64 MB of distances at a time.
+        """Indices of the k nearest training pictures, holding about 128 MB of distances at a time.
 
         Only the order of the distances matters, and sqrt and the constant |a|^2 do not change it: in each row
         it is enough to compare |b|^2 / 2 - a.b.
