@@ -26,10 +26,13 @@ RUNGS = ("knn", "linear", "two_layer", "features", "cnn", "resnet")
 
 def load(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Read the batches: X (N, 3072) float32 in 0..255 and y (N,) for train and test."""
+
     def read(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
         parts = [pickle.loads((folder / name).read_bytes(), encoding="latin1") for name in names]
-        return (np.concatenate([p["data"] for p in parts]).astype(np.float32),
-                np.concatenate([p["labels"] for p in parts]))
+        return (
+            np.concatenate([p["data"] for p in parts]).astype(np.float32),
+            np.concatenate([p["labels"] for p in parts]),
+        )
 
     return *read([f"data_batch_{b}" for b in range(1, 6)]), *read(["test_batch"])
 
@@ -100,8 +103,11 @@ class Residual(nn.Module):
         super().__init__()
         self.body = nn.Sequential(conv(inputs, outputs, stride), nn.ReLU(), conv(outputs, outputs))
         same = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Sequential(
-            nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.relu(self.shortcut(x) + self.body(x))
@@ -109,25 +115,44 @@ class Residual(nn.Module):
 
 def small_resnet() -> nn.Module:
     """A stem and six residual blocks (16, 32, 64 channels)."""
-    blocks = [Residual(i, o, s) for i, o, s in ((16, 16, 1), (16, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2),
-                                                (64, 64, 1))]
-    return nn.Sequential(nn.Unflatten(1, (3, 32, 32)), conv(3, 16), nn.ReLU(), *blocks,
-                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    blocks = [
+        Residual(i, o, s) for i, o, s in ((16, 16, 1), (16, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1))
+    ]
+    return nn.Sequential(
+        nn.Unflatten(1, (3, 32, 32)),
+        conv(3, 16),
+        nn.ReLU(),
+        *blocks,
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 10),
+    )
 
 
 def networks(features: int) -> dict[str, tuple[str, Callable[[], nn.Module], dict]]:
     """Every trained rung: its row's title, how to make the net, the recipe."""
     return {
-        "linear": ("softmax regression on pixels", lambda: nn.Linear(3072, 10),
-                   {"epochs": 15, "rate": 1e-3, "decay": 1.0}),
-        "two_layer": ("two-layer net on pixels, 128 hidden units",
-                      lambda: nn.Sequential(nn.Linear(3072, 128), nn.ReLU(), nn.Linear(128, 10)),
-                      {"epochs": 15, "rate": 1e-3, "decay": 0.5}),
-        "features": ("softmax regression on HOG and hue histogram", lambda: nn.Linear(features, 10),
-                     {"epochs": 30, "rate": 1e-2, "decay": 0.01}),
+        "linear": (
+            "softmax regression on pixels",
+            lambda: nn.Linear(3072, 10),
+            {"epochs": 15, "rate": 1e-3, "decay": 1.0},
+        ),
+        "two_layer": (
+            "two-layer net on pixels, 128 hidden units",
+            lambda: nn.Sequential(nn.Linear(3072, 128), nn.ReLU(), nn.Linear(128, 10)),
+            {"epochs": 15, "rate": 1e-3, "decay": 0.5},
+        ),
+        "features": (
+            "softmax regression on HOG and hue histogram",
+            lambda: nn.Linear(features, 10),
+            {"epochs": 30, "rate": 1e-2, "decay": 0.01},
+        ),
         "cnn": ("CNN, 3 convolutions, 8 epochs", small_cnn, {"epochs": 8, "rate": 5e-3, "decay": 0.05, "flip": True}),
-        "resnet": ("ResNet, 6 blocks, 8 epochs", small_resnet,
-                   {"epochs": 8, "rate": 5e-3, "decay": 0.05, "flip": True}),
+        "resnet": (
+            "ResNet, 6 blocks, 8 epochs",
+            small_resnet,
+            {"epochs": 8, "rate": 5e-3, "decay": 0.05, "flip": True},
+        ),
     }
 
 

@@ -2,11 +2,28 @@
 
 from common.data.pocket.canvas import Dice, Pen, tone
 
-FURS = ((150, 95, 50), (95, 62, 38), (60, 48, 42), (205, 165, 110), (225, 140, 60), (130, 125, 125),
-        (225, 218, 205), (178, 120, 72), (45, 42, 48))
+FURS = (
+    (150, 95, 50),
+    (95, 62, 38),
+    (60, 48, 42),
+    (205, 165, 110),
+    (225, 140, 60),
+    (130, 125, 125),
+    (225, 218, 205),
+    (178, 120, 72),
+    (45, 42, 48),
+)
 FEATHERS = (*FURS, (60, 110, 180), (200, 60, 50), (235, 195, 60), (80, 140, 90), (245, 245, 240))
-SKINS = ((95, 150, 60), (70, 120, 50), (140, 165, 60), (60, 140, 95), (150, 120, 60), (190, 150, 50), (110, 95, 60),
-         (60, 100, 120))
+SKINS = (
+    (95, 150, 60),
+    (70, 120, 50),
+    (140, 165, 60),
+    (60, 140, 95),
+    (150, 120, 60),
+    (190, 150, 50),
+    (110, 95, 60),
+    (60, 100, 120),
+)
 BLACK, WHITE, PINK = (25, 22, 25), (245, 242, 235), (225, 140, 140)
 
 
@@ -64,8 +81,17 @@ def _bird_flying(pen: Pen, dice: Dice) -> None:
     pen.blob([(-60, 20), (50, 12), (30, 30), (-20, 34)], dice.near(dice.choice(FEATHERS)), only=body)
     pen.poly([(76, -18), (108, -6), (74, 4)], beak)
     pen.oval(60, -10, 24, 21, body)
-    wing = [(20, 0), (34, -44), (20, -76 + lift), (-4, -100 + lift), (-14, -66 + lift), (-34, -58 + lift),
-            (-30, -34), (-44, -22), (-20, 4)]
+    wing = [
+        (20, 0),
+        (34, -44),
+        (20, -76 + lift),
+        (-4, -100 + lift),
+        (-14, -66 + lift),
+        (-34, -58 + lift),
+        (-30, -34),
+        (-44, -22),
+        (-20, 4),
+    ]
     pen.poly(wing, tone(body, 118))
     for dx in (-14, 4):
         pen.limb([(dx + 8, -8), (dx - 8, -60 + lift)], (5, 3), tone(body, 70))
@@ -92,6 +118,7 @@ def cat(pen: Pen, dice: Dice) -> None:
 
 def _cat_head(pen: Pen, dice: Dice, x: int, y: int, r: int, fur) -> None:
     """A round face with pointed ears and whiskers; r is its radius."""
+
     def at(dx, dy):
         return x + dx * r // 100, y + dy * r // 100
 
@@ -155,6 +182,7 @@ def dog(pen: Pen, dice: Dice) -> None:
 
 def _dog_head(pen: Pen, dice: Dice, x: int, y: int, r: int, fur, ear) -> None:
     """A face with drooping ears, a long muzzle and a tongue."""
+
     def at(dx, dy):
         return x + dx * r // 100, y + dy * r // 100
 
@@ -170,8 +198,17 @@ def _dog_head(pen: Pen, dice: Dice, x: int, y: int, r: int, fur, ear) -> None:
     pen.limb([at(0, 40), at(0, 68)], (r * 9 // 100, r * 9 // 100), BLACK)
     for side in (-1, 1):
         eye(pen, *at(36 * side, -22), max(5, r * 15 // 100))
-        pen.blob([at(46 * side, -92), at(84 * side, -86), at(122 * side, -10), at(112 * side, 52), at(80 * side, 36),
-                  at(66 * side, -30)], ear)
+        pen.blob(
+            [
+                at(46 * side, -92),
+                at(84 * side, -86),
+                at(122 * side, -10),
+                at(112 * side, 52),
+                at(80 * side, 36),
+                at(66 * side, -30),
+            ],
+            ear,
+        )
 
 
 def _dog_sitting(pen: Pen, dice: Dice) -> None:

@@ -149,9 +149,7 @@ class Canvas:
         self._covered[:] = False
         self._within_object = True
 
-    def finish_object(
-        self, outline: tuple[int, int, int] | None, width: int = 1
-    ) -> tuple[int, int, int, int] | None:
+    def finish_object(self, outline: tuple[int, int, int] | None, width: int = 1) -> tuple[int, int, int, int] | None:
         """Draw the outline around all shapes since `start_object`.
 
         Args:

@@ -15,8 +15,18 @@ BATCH_SIZE, TRAIN_BATCHES = 2000, 5
 SIZE = 32
 _SHADOW = (58, 60, 62)
 
-_DRAW = (vehicles.plane, vehicles.car, animals.bird, animals.cat, hoofed.deer, animals.dog, animals.frog,
-         hoofed.horse, vehicles.ship, vehicles.truck)
+_DRAW = (
+    vehicles.plane,
+    vehicles.car,
+    animals.bird,
+    animals.cat,
+    hoofed.deer,
+    animals.dog,
+    animals.frog,
+    hoofed.horse,
+    vehicles.ship,
+    vehicles.truck,
+)
 _COUNTRY = {scenes.meadow: 45, scenes.wood: 30, scenes.road: 10, scenes.plain: 15}
 _PLACES = (
     {scenes.sky: 42, scenes.sea: 16, scenes.road: 15, scenes.meadow: 15, scenes.plain: 12},
@@ -65,8 +75,15 @@ def _pose(canvas: Canvas, dice: Dice, label: int, scale: int) -> Pen:
     """Where the object stands, how much turned, and which way it looks."""
     room = 108 - scale
     turn = dice.between(-30, 30) if CLASSES[label] in ("plane", "bird") else dice.between(-12, 12)
-    return Pen(canvas, dice.between(-room, room), dice.between(-room, room), scale, turn,
-               flip=dice.chance(50), stretch=dice.between(86, 114))
+    return Pen(
+        canvas,
+        dice.between(-room, room),
+        dice.between(-room, room),
+        scale,
+        turn,
+        flip=dice.chance(50),
+        stretch=dice.between(86, 114),
+    )
 
 
 def _photograph(picture: np.ndarray, dice: Dice, blurred: bool) -> np.ndarray:
@@ -189,6 +206,7 @@ def _value(value) -> bytes:
 
 def _array(array: np.ndarray) -> bytes:
     """What ndarray.__reduce__ gives: _reconstruct(ndarray, (0,), 'b'), then (version, shape, dtype, order, bytes)."""
+
     def call(function: bytes, *arguments: bytes) -> bytes:
         return function + pickle.MARK + b"".join(arguments) + pickle.TUPLE + pickle.REDUCE
 

@@ -2,14 +2,35 @@
 
 from common.data.pocket.canvas import Canvas, Dice, Pen, mix, tone
 
-SKIES = (((70, 130, 205), (185, 215, 235)), ((110, 165, 220), (225, 235, 240)), ((205, 150, 120), (245, 215, 160)),
-         ((120, 125, 135), (190, 195, 200)), ((45, 60, 110), (190, 140, 130)), ((160, 190, 200), (240, 240, 225)))
-GROUNDS = ((95, 140, 60), (125, 150, 75), (70, 110, 55), (170, 150, 90), (200, 180, 130), (120, 95, 65),
-           (225, 230, 235))
+SKIES = (
+    ((70, 130, 205), (185, 215, 235)),
+    ((110, 165, 220), (225, 235, 240)),
+    ((205, 150, 120), (245, 215, 160)),
+    ((120, 125, 135), (190, 195, 200)),
+    ((45, 60, 110), (190, 140, 130)),
+    ((160, 190, 200), (240, 240, 225)),
+)
+GROUNDS = (
+    (95, 140, 60),
+    (125, 150, 75),
+    (70, 110, 55),
+    (170, 150, 90),
+    (200, 180, 130),
+    (120, 95, 65),
+    (225, 230, 235),
+)
 TARMACS = ((95, 95, 100), (125, 122, 120), (75, 75, 82), (150, 145, 138), (140, 120, 100))
 SEAS = ((40, 95, 150), (60, 130, 150), (80, 110, 120), (35, 70, 110), (110, 150, 165))
-WALLS = ((215, 205, 185), (180, 195, 205), (200, 165, 150), (150, 165, 140), (120, 115, 125), (230, 220, 200),
-         (95, 85, 95), (165, 140, 110))
+WALLS = (
+    (215, 205, 185),
+    (180, 195, 205),
+    (200, 165, 150),
+    (150, 165, 140),
+    (120, 115, 125),
+    (230, 220, 200),
+    (95, 85, 95),
+    (165, 140, 110),
+)
 FLOORS = ((150, 105, 65), (185, 150, 110), (110, 80, 60), (140, 140, 145), (120, 60, 60), (90, 100, 125))
 FOLIAGE = ((50, 95, 45), (75, 120, 55), (35, 70, 45), (150, 120, 45), (165, 85, 40))
 FLOWERS = ((240, 220, 90), (240, 240, 240), (215, 80, 90), (150, 110, 190))
@@ -62,11 +83,18 @@ def _house(page: Pen, dice: Dice, x: int, foot: int, height: int) -> None:
     page.box(x - width // 2, foot - height, x + width // 2, foot, wall)
     if dice.chance(60):
         eaves = width * 6 // 10
-        page.poly([(x - eaves, foot - height), (x, foot - height * 15 // 10), (x + eaves, foot - height)],
-                  dice.near((150, 75, 60), 30))
+        page.poly(
+            [(x - eaves, foot - height), (x, foot - height * 15 // 10), (x + eaves, foot - height)],
+            dice.near((150, 75, 60), 30),
+        )
     for i in (-1, 1):
-        page.box(x + i * width // 4 - 5, foot - height * 8 // 10, x + i * width // 4 + 5, foot - height * 5 // 10,
-                 dice.choice(((60, 70, 90), (250, 225, 140))))
+        page.box(
+            x + i * width // 4 - 5,
+            foot - height * 8 // 10,
+            x + i * width // 4 + 5,
+            foot - height * 5 // 10,
+            dice.choice(((60, 70, 90), (250, 225, 140))),
+        )
 
 
 def _behind(page: Pen, dice: Dice, horizon: int) -> None:
@@ -95,8 +123,11 @@ def sea(page: Pen, dice: Dice) -> None:
     _bands(page, horizon, 101, tone(water, 120), tone(water, 80), 8)
     for _ in range(dice.between(3, 9)):
         x, y = dice.between(-100, 100), dice.between(horizon + 6, 100)
-        page.limb([(x - dice.between(8, 24), y), (x, y - 3), (x + dice.between(8, 24), y)], (4, 5, 4),
-                  tone(water, dice.choice((75, 140))))
+        page.limb(
+            [(x - dice.between(8, 24), y), (x, y - 3), (x + dice.between(8, 24), y)],
+            (4, 5, 4),
+            tone(water, dice.choice((75, 140))),
+        )
 
 
 def road(page: Pen, dice: Dice) -> None:
@@ -135,8 +166,13 @@ def wood(page: Pen, dice: Dice) -> None:
     far = dice.near(mix(dice.choice(FOLIAGE), (150, 165, 150), dice.between(0, 60)))
     page.box(-101, -101, 101, 101, far)
     for _ in range(dice.between(3, 8)):
-        page.oval(dice.between(-100, 100), dice.between(-100, 60), dice.between(16, 42), dice.between(14, 34),
-                  tone(dice.near(dice.choice(FOLIAGE)), dice.choice((80, 100, 120))))
+        page.oval(
+            dice.between(-100, 100),
+            dice.between(-100, 60),
+            dice.between(16, 42),
+            dice.between(14, 34),
+            tone(dice.near(dice.choice(FOLIAGE)), dice.choice((80, 100, 120))),
+        )
     for _ in range(dice.between(1, 4)):
         x, w = dice.between(-100, 100), dice.between(9, 26)
         bark = dice.near(dice.choice(((85, 62, 45), (120, 100, 80), (60, 50, 45), (205, 200, 190))))

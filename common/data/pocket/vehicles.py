@@ -2,8 +2,19 @@
 
 from common.data.pocket.canvas import Dice, Pen, tone
 
-PAINTS = ((200, 40, 40), (40, 80, 170), (225, 225, 225), (240, 190, 40), (45, 130, 80), (120, 125, 135),
-          (60, 60, 70), (225, 120, 40), (110, 170, 210), (150, 50, 90), (235, 230, 200))
+PAINTS = (
+    (200, 40, 40),
+    (40, 80, 170),
+    (225, 225, 225),
+    (240, 190, 40),
+    (45, 130, 80),
+    (120, 125, 135),
+    (60, 60, 70),
+    (225, 120, 40),
+    (110, 170, 210),
+    (150, 50, 90),
+    (235, 230, 200),
+)
 GLASS = ((70, 95, 120), (45, 55, 75), (150, 190, 215), (110, 140, 160))
 RUBBER, CHROME, LAMP, COCKPIT = (35, 35, 40), (190, 195, 200), (255, 240, 170), (45, 55, 75)
 
@@ -81,10 +92,14 @@ def car(pen: Pen, dice: Dice) -> None:
 
 def _car_side(pen: Pen, dice: Dice) -> None:
     body, glass = dice.near(dice.choice(PAINTS)), dice.choice(GLASS)
-    roof = dice.choice((((-62, -6), (-42, -46), (18, -46), (50, -6)),  # saloon
-                        ((-86, -4), (-74, -48), (12, -48), (46, -6)),  # estate
-                        ((-58, -6), (-30, -36), (4, -36), (46, -6)),  # sports car
-                        ((-52, -2), (-44, -54), (26, -54), (52, -2))))  # small car
+    roof = dice.choice(
+        (
+            ((-62, -6), (-42, -46), (18, -46), (50, -6)),  # saloon
+            ((-86, -4), (-74, -48), (12, -48), (46, -6)),  # estate
+            ((-58, -6), (-30, -36), (4, -36), (46, -6)),  # sports car
+            ((-52, -2), (-44, -54), (26, -54), (52, -2)),
+        )
+    )  # small car
     pen.poly(roof, body)
     middle = sum(x for x, _ in roof) // 4
     pane = [(middle + (x - middle) * 80 // 100, -6 + (y + 10) * 80 // 100 if y < -10 else -6) for x, y in roof]
@@ -143,7 +158,7 @@ def _steamer(pen: Pen, dice: Dice) -> None:
     hull = dice.near(dice.choice(PAINTS))
     house = dice.near(dice.choice(((240, 240, 235), (235, 225, 200), (200, 205, 210))))
     funnel = dice.near(dice.choice(PAINTS))
-    for x in ((-22, 20) if dice.chance(50) else (0,)):
+    for x in (-22, 20) if dice.chance(50) else (0,):
         pen.poly([(x - 14, -22), (x - 12, -64), (x + 10, -64), (x + 12, -22)], funnel)
         pen.box(x - 13, -66, x + 11, -54, RUBBER)
         if dice.chance(60):
@@ -217,8 +232,13 @@ def _box_load(pen: Pen, dice: Dice, load) -> None:
     pen.box(-100, -66, 28, -58, tone(load, 135))
     if dice.chance(60):
         sign = dice.near(dice.choice(PAINTS))
-        dice.choice((lambda: pen.oval(-36, -20, 30, 22, sign), lambda: pen.box(-90, -30, 18, -8, sign),
-                     lambda: pen.poly([(-90, 10), (-40, -54), (0, -54), (-50, 10)], sign)))()
+        dice.choice(
+            (
+                lambda: pen.oval(-36, -20, 30, 22, sign),
+                lambda: pen.box(-90, -30, 18, -8, sign),
+                lambda: pen.poly([(-90, 10), (-40, -54), (0, -54), (-50, 10)], sign),
+            )
+        )()
     else:
         for x in range(-80, 20, 22):
             pen.box(x, -58, x + 5, 14, tone(load, 80))
