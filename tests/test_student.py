@@ -95,6 +95,7 @@ def cells():
         ),
         new_code_cell(f"def power(x):\n    {B}\n    return x ** 2 + 0 * x\n    {E}\n\n\nassert power(3) == 9"),
         new_code_cell(f"x = 1\n{B}\nx = x + 41 - 0\n{E}\nassert x == 42"),
+        new_code_cell(f"{B}\ny = x + 58 - 0\n{E}\nassert y == 100"),
     ]
 
 
@@ -122,6 +123,7 @@ MESSAGES = {
     "scale": "scale: assignment1/model, section 2",
     "power": "power: assignment1/model, section 3",
     "Yours": "Yours: assignment1/model, section 3",
+    "Yours (2)": "Yours (2): assignment1/model, section 3",
 }
 
 
@@ -147,7 +149,7 @@ def work_through(folder: Path, solved: Path, notebook: str, **variables: str) ->
                 messages.append(error.evalue)
                 name = error.evalue.rpartition(": ")[0]
                 assert name in student.restore(folder, solved, [name])
-                cell.source = source_of(folder / notebook, cell)
+                take_sources(nb, folder / notebook)
     return messages
 
 
@@ -159,8 +161,10 @@ def run_cell(client, cell, index):
     return None
 
 
-def source_of(path, cell):
-    return next((c.source for c in read_notebook(path).cells if c.id == cell.id), cell.source)
+def take_sources(nb, path):
+    filled = {cell.id: cell.source for cell in read_notebook(path).cells}
+    for cell in nb.cells:
+        cell.source = filled.get(cell.id, cell.source)
 
 
 def stripped(path):
@@ -239,7 +243,7 @@ def test_replace_lines_matches_whole_lines():
 
 def test_every_blank_is_found(tree):
     blanks = student.find_blanks(tree)
-    assert [b.name for b in blanks] == ["Model.total", "Model.root", "scale", "Yours", "power", "Yours"]
+    assert [b.name for b in blanks] == ["Model.total", "Model.root", "scale", "Yours", "power", "Yours", "Yours (2)"]
     assert blanks[3].text == ANSWER
     for blank in blanks[:3] + blanks[4:]:
         assert MESSAGES[blank.name] in blank.text
@@ -248,7 +252,7 @@ def test_every_blank_is_found(tree):
 def test_no_solution_remains(tree, tmp_path):
     student.write_blank_edition(tree, tmp_path / "blank")
     text = "".join(p.read_text() for p in (tmp_path / "blank").rglob("*") if p.is_file())
-    for secret in ("result + value", "math.sqrt(", "scaled_value", "x ** 2", "+ 41", "secret answer", B, E):
+    for secret in ("result + value", "math.sqrt(", "scaled_value", "x ** 2", "+ 41", "+ 58", "secret answer", B, E):
         assert secret not in text
     nb = read_notebook(tmp_path / "blank/assignment1/model.ipynb")
     assert all(not c.outputs and c.execution_count is None for c in nb.cells if c.cell_type == "code")
@@ -285,7 +289,7 @@ def test_restore_one_and_all(tree, tmp_path):
     assert student.restore(blank, tree, ["scale"]) == ["scale"]
     assert "scaled_value" in (blank / "common/model.py").read_text()
     assert "math.sqrt" not in (blank / "common/model.py").read_text()
-    assert len(student.restore(blank, tree)) == 5
+    assert len(student.restore(blank, tree)) == 6
     assert student.restore(blank, tree) == []
     assert differences(blank, tree) == []
 

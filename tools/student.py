@@ -104,17 +104,24 @@ def _modules(root: Path) -> list[str]:
 
 def _notebook_blanks(path: Path, root: Path) -> list[Blank]:
     nb, file, blanks = read_notebook(path), path.relative_to(root).as_posix(), []
+    loose: dict[str, int] = {}  # blanks outside functions, counted by section
     for number, (cell, (section, title)) in enumerate(zip(nb.cells, sections(nb), strict=True), 1):
         where = f"{file}, cell {number}"
         if cell.cell_type == "code":
             place = Place("", file.removesuffix(".ipynb"), section, True)
             for region in code_regions(cell.source, where):
-                name = region.function or title or "this cell"
+                if not region.function:
+                    loose[section] = loose.get(section, 0) + 1
+                name = region.function or _numbered(title or "this notebook", loose[section])
                 blanks.append(_code_blank(file, cell.id, cell.source, region, name, place))
         elif cell.cell_type == "markdown":
             for r in text_regions(cell.source, where):
                 blanks.append(Blank(file, cell.id, title, r.begin, r.end, ANSWER, _lines(cell.source, r.begin, r.end)))
     return blanks
+
+
+def _numbered(title: str, count: int) -> str:
+    return title if count == 1 else f"{title} ({count})"
 
 
 def _code_blank(file: str, cell: str, source: str, region: Region, name: str, place: Place) -> Blank:
