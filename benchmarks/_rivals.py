@@ -6,6 +6,9 @@ every measurement starts a fresh process, and the rivals alternate.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import os
 import statistics
 import threading
@@ -81,6 +84,7 @@ def _medians(runs: list[tuple]) -> Measured:
 def _measure(prepare: Prepare, repeats: int) -> tuple[float, int, Any]:
     """Runs in the worker."""
     call = prepare()
+    _give_free_memory_back()
     seconds = []
     with PeakMemory() as memory:
         for _ in range(repeats):
@@ -88,6 +92,13 @@ def _measure(prepare: Prepare, repeats: int) -> tuple[float, int, Any]:
             result = call()
             seconds.append(time.perf_counter() - started)
     return min(seconds), memory.extra, result
+
+
+def _give_free_memory_back() -> None:
+    """What the preparation freed, but the C library kept, would otherwise be used again and not count as extra."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # glibc only
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def table(title: str, measured: dict[str, Measured], agreement: Callable[[Any, Any], float]) -> str:
