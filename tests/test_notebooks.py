@@ -102,7 +102,7 @@ def tagged(place, *names):
         (rules.portable, spoil(3, outputs=[shown("text/plain", "np.float64(0.5)")]), "bare NumPy scalar"),
         (rules.portable, spoil(3, outputs=[printed(" 50%|#####     | 5/10")]), "progress bar"),
         (rules.portable, spoil(3, outputs=[printed("5/10 [00:01, 4.2it/s]")]), "progress bar"),
-        (rules.portable, spoil(3, outputs=[printed("a\rb\n")]), "progress bar"),
+        (rules.portable, spoil(3, outputs=[shown("text/plain", "a\rb")]), "progress bar"),
         (rules.portable, spoil(3, outputs=[shown("image/svg+xml", "<svg/>")]), "svg"),
         (
             rules.portable,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tools import bench, execute, install, outputs, preflight, run
 from tools.outputs import ENVIRONMENT
@@ -194,6 +194,15 @@ def test_outputs_twice_are_the_same_bytes(tree, monkeypatch, capsys):
     (figure,) = nb.cells[4].outputs
     assert figure.metadata == {}
     assert "Matplotlib" not in figure.data["image/png"]
+
+
+def test_prints_that_arrive_in_pieces_are_one_output():
+    def cell(*texts):
+        streams = [new_output("stream", name=name, text=text) for name, text in texts]
+        return new_notebook(cells=[new_code_cell("x", outputs=streams)])
+
+    split = outputs.normalise(cell(("stdout", "a\n"), ("stderr", "careful"), ("stdout", "b\n")), "n")
+    assert split == outputs.normalise(cell(("stdout", "a\nb\n")), "n")
 
 
 def test_a_failing_cell_leaves_the_file_untouched(tree, monkeypatch, capsys):
