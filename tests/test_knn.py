@@ -442,3 +442,11 @@ def test_published_cross_validation(subset):
     accuracies = knn_cross_validate(X, y)
     assert knn_get_best_k(accuracies) == 10
     assert all(0.26 <= share <= 0.30 for share in accuracies[10])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_pictures_that_are_not_finite_are_not_given_a_label(bad):
+    model = KNearestNeighbor()
+    model.train(np.eye(3), np.arange(3))
+    with pytest.raises(ValueError, match="X holds values that are not finite"):
+        model.predict(np.array([[0.0, bad, 0.0]]))

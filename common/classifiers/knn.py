@@ -173,6 +173,8 @@ class KNearestNeighbor:
         X = _rows(X, "X")
         if X.shape[1] != self.X_train.shape[1]:
             raise ValueError(f"X has {X.shape[1]} values a row, the training set has {self.X_train.shape[1]}")
+        if X.dtype.kind == "f" and not np.all(np.isfinite(X)):
+            raise ValueError("X holds values that are not finite (NaN or infinity)")
         return X.astype(self.X_train.dtype, copy=False)
 
     def _check_k(self, k: int) -> int:
