@@ -68,7 +68,7 @@ def worker(pictures: int, n_jobs: int) -> None:
     peak, done = [0], threading.Event()
 
     def watch() -> None:
-        while not done.wait(0.1):
+        while not done.wait(0.4):
             peak[0] = max(peak[0], held(family(os.getpid())))
 
     watcher = threading.Thread(target=watch)

@@ -205,8 +205,8 @@ def extract_features(
         feature_fns: each takes one picture and returns a 1-D array, as long for every picture.
         verbose: show a progress bar.
         n_jobs: worker processes (joblib), -1 for one a core, 1 to stay in this process; None = every core from
-            5,000 pictures on. The result is the same. 50,000 pictures of CIFAR-10 with HOG and hue take about
-            10 s on two cores and well under 1 GB, pictures and workers included.
+            5,000 pictures on. The result is the same. HOG and hue take some 150 µs a picture: 50,000 pictures of
+            CIFAR-10 need about 7 s on one core, and less than 0.5 GB, the pictures and all workers included.
     Returns:
         (N, sum of the lengths) float64; (0, 0) without pictures, for nobody knows the lengths then.
     Raises:
