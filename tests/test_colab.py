@@ -34,6 +34,13 @@ def setup():
 """
 
 
+def chosen(paths):
+    """kNN, the template, always; the other notebooks, which take minutes, when WORKBOOK_TEST_NOTEBOOKS=all."""
+    every = os.environ.get("WORKBOOK_TEST_NOTEBOOKS") == "all"
+    skip = pytest.mark.skipif(not every, reason="runs with WORKBOOK_TEST_NOTEBOOKS=all")
+    return [pytest.param(p, id=p.stem, marks=[] if p.stem == "knn" else [skip]) for p in paths]
+
+
 def write(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(textwrap.dedent(text), encoding="utf-8")
@@ -370,16 +377,21 @@ def test_an_extension_is_compiled_or_done_without(tree, tmp_path, broken):
         assert result.stdout.endswith("6.0\n")
 
 
+def test_every_notebook_has_a_colab_file(tmp_path):
+    sizes = colab.write_all(ROOT, tmp_path / "colab")
+    assert list(sizes) == [p.relative_to(ROOT).as_posix() for p in notebook_paths(ROOT)]
+    assert max(sizes.values()) < 2**20
+
+
 # --- the real notebooks -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(is_blank_edition(ROOT), reason="the notebooks of the blank edition stop at the first blank")
-@pytest.mark.parametrize("path", [pytest.param(p, id=p.stem) for p in notebook_paths(ROOT)])
+@pytest.mark.parametrize("path", chosen(notebook_paths(ROOT)))
 def test_every_notebook_runs_alone(path, tmp_path):
     from common.data import store
 
     target = build(ROOT, tmp_path) / path.relative_to(ROOT)
-    assert target.stat().st_size < 2**20
     empty = tmp_path / "empty"
     empty.mkdir()
     nb = execute(target, empty, tmp_path, WORKBOOK_DATA=str(store.data_root()), WORKBOOK_EDITION="pocket")

@@ -1,6 +1,7 @@
 """Which modules a notebook needs, found by reading imports (nothing is executed)."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,11 +99,16 @@ def resolve(name: str, root: Path) -> str:
         module = ".".join(parts[:cut])
         path = module_file(module, root)
         if path and not module_file(".".join(parts[: cut + 1]), root):
-            package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-            exported = bindings(ast.parse(path.read_text(encoding="utf-8")), package).get(parts[cut])
+            exported = _bindings_of(module, path, path.stat().st_mtime_ns).get(parts[cut])
             target = ".".join([exported, *parts[cut + 1 :]]) if exported else name
             return name if target == name else resolve(target, root)
     return name
+
+
+@functools.lru_cache(maxsize=1024)
+def _bindings_of(module: str, path: Path, changed: int) -> dict[str, str]:
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    return bindings(ast.parse(path.read_text(encoding="utf-8")), package)
 
 
 def needed_modules(nb: NotebookNode, root: Path) -> set[str]:

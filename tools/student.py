@@ -241,20 +241,23 @@ def _visible_lines(path: Path, without: list[Blank] | None = None) -> list[str]:
     return [line.strip() for source in sources for line in source.split("\n")]
 
 
-def restore(student: Path, solved: Path, names: Iterable[str] | None = None) -> list[str]:
+def restore(
+    student: Path, solved: Path, names: Iterable[str] | None = None, blanks: list[Blank] | None = None
+) -> list[str]:
     """Put solutions back into a blank edition; regions that the learner has filled stay as they are.
 
     Args:
         student: the blank edition, changed in place.
         solved: the tree it was made from.
         names: functions (or section titles) to restore; all when None.
+        blanks: of the solved tree, when they are known already.
 
     Returns:
         Names of what was restored, once for each region.
     """
     wanted = None if names is None else set(names)
     restored = []
-    for blank in find_blanks(solved):
+    for blank in find_blanks(solved) if blanks is None else blanks:
         if (wanted is None or blank.name in wanted) and _put_back(student / blank.file, blank):
             restored.append(blank.name)
     return restored
