@@ -313,3 +313,11 @@ def test_shared_parts_are_no_benchmarks():
     for name in names:
         text = (bench.ROOT / f"benchmarks/{name}.py").read_text(encoding="utf-8")
         assert 'if __name__ == "__main__":' in text, f"benchmarks/{name}.py does nothing when it is run"
+
+
+def test_a_page_shows_a_film_that_nbconvert_would_drop():
+    film = new_output("display_data", {"image/gif": "R0lG\nODlh", "text/plain": "<Image>"})
+    notebook = new_notebook(cells=[new_code_cell(outputs=[film]), new_markdown_cell()])
+    shown = run.with_movies(notebook)
+    assert 'src="data:image/gif;base64,R0lGODlh"' in shown.cells[0].outputs[0].data["text/html"]
+    assert "text/html" not in film.data

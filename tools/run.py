@@ -6,6 +6,7 @@ python -m tools.run [--edition pocket|full|auto] [--dest build/html] [assignment
 from __future__ import annotations
 
 import argparse
+import copy
 import html
 import shutil
 import sys
@@ -47,8 +48,18 @@ def write_page(run: Execution, dest: Path) -> None:
     """One executed notebook as an HTML page."""
     page = dest / Path(_name(run.path)).with_suffix(".html")
     page.parent.mkdir(parents=True, exist_ok=True)
-    body, _ = HTMLExporter(**OFFLINE).from_notebook_node(run.notebook, {"metadata": {"name": run.path.stem}})
+    notebook = with_movies(run.notebook)
+    body, _ = HTMLExporter(**OFFLINE).from_notebook_node(notebook, {"metadata": {"name": run.path.stem}})
     page.write_text(body, encoding="utf-8")
+
+
+def with_movies(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy in which every GIF is also an <img>: nbconvert has no place for image/gif and would leave it out."""
+    notebook = copy.deepcopy(notebook)
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if movie := output.get("data", {}).get("image/gif"):
+            output.data["text/html"] = f'<img alt="film" src="data:image/gif;base64,{"".join(movie.split())}">'
+    return notebook
 
 
 def write_index(runs: list[Execution], edition: str, dest: Path) -> None:
