@@ -81,6 +81,7 @@ def execute(path: Path, environment: dict[str, str], on_cell: Callable[[], objec
         timeout=None,
         kernel_name="python3",
         record_timing=False,
+        extra_arguments=["--log-level=ERROR"],  # no advice about transports in the middle of the progress bar
         resources={"metadata": {"path": str(path.parent)}},
         on_cell_executed=lambda **_: on_cell(),
     )
