@@ -56,6 +56,7 @@ student: $(READY)  ## write the blank edition under build/student
 bench: $(READY)  ## run the benchmarks (ratios against peers)
 	$(BIN)/python -m tools.bench
 
-clean:  ## remove build products and the environment, keep the data
-	rm -rf build $(VENV) *.egg-info .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove build products and the environment, keep the data and a learner's build/student
+	if [ -d build ]; then find build -mindepth 1 -maxdepth 1 ! -name student -exec rm -rf {} +; fi
+	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

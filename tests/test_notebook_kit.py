@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from common import notebook
-from common.classifiers.knn import KNearestNeighbor, knn_get_best_k
+from common.classifiers.knn import KNearestNeighbor, k_smallest, knn_get_best_k
 from common.data import store
 
 ROOT = notebook.ROOT
@@ -147,11 +147,11 @@ def shown(monkeypatch, *things):
 
 
 def test_show_source_shows_path_and_code(monkeypatch):
-    (page,) = shown(monkeypatch, knn_get_best_k)
+    (page,) = shown(monkeypatch, k_smallest)
     path, fence, *code, end = page.splitlines()
     assert (path, fence, end) == ("`common/classifiers/knn.py`", "```python", "```")
-    assert code[0].startswith("def knn_get_best_k(")
-    assert code[-1].strip().startswith("return max(")
+    assert code[0].startswith("def k_smallest(")
+    assert code[-1].strip() == "return smallest"
     assert not any("SOLUTION" in line for line in code)
 
 
