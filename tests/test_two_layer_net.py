@@ -137,6 +137,12 @@ def test_pictures_bytes_and_float32_are_welcome():
     np.testing.assert_allclose(grads32["W1"], grads["W1"], atol=1e-3)
 
 
+def test_each_layer_may_have_its_own_std():
+    net = TwoLayerNet(100, 200, 50, std=(0.1, 2.0), rng=0)
+    assert np.std(net.params["W1"]) == pytest.approx(0.1, rel=0.05)
+    assert np.std(net.params["W2"]) == pytest.approx(2.0, rel=0.05)
+
+
 # Training -----------------------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ class TwoLayerNet:
         input_size: int,
         hidden_size: int,
         output_size: int,
-        std: float = 1e-4,
+        std: float | tuple[float, float] = 1e-4,
         *,
         rng: Stream = None,
         dtype: type = np.float64,
