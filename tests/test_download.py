@@ -316,7 +316,7 @@ def test_wrong_bytes_everywhere(server, toy):
     assert list(root.iterdir()) == [] and store.edition("toy") == "pocket"
 
 
-@pytest.mark.parametrize("name", ["../evil.txt", "toy/../../evil.txt", "/tmp/evil.txt"])
+@pytest.mark.parametrize("name", ["../evil.txt", "toy/../../evil.txt", "/evil.txt"])
 def test_tar_that_climbs_out(toy, name):
     archive = tar_of(FILES | {name: b"evil"})
     root = toy("http://127.0.0.1:9/nobody", archive=archive)
