@@ -321,3 +321,16 @@ def test_a_page_shows_a_film_that_nbconvert_would_drop():
     shown = run.with_movies(notebook)
     assert 'src="data:image/gif;base64,R0lGODlh"' in shown.cells[0].outputs[0].data["text/html"]
     assert "text/html" not in film.data
+
+
+def test_a_time_is_kept_until_the_code_changes():
+    def page(seconds, code="work()"):
+        print_ = nbformat.v4.new_output("stream", text=f"{seconds} s\n")
+        timed = new_code_cell(code, outputs=[print_], metadata={"tags": ["nbval-ignore-output"]})
+        return new_notebook(cells=[new_markdown_cell("text"), timed])
+
+    assert outputs.keep_times(page(2), page(1)).cells[1].outputs[0].text == "1 s\n"
+    assert outputs.keep_times(page(2), page(1, "work(); rest()")).cells[1].outputs[0].text == "2 s\n"
+    unrun = page(1)
+    unrun.cells[1].outputs = []
+    assert outputs.keep_times(page(2), unrun).cells[1].outputs[0].text == "2 s\n"

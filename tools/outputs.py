@@ -1,7 +1,8 @@
 """Execute the notebooks on the pocket edition and write their outputs into the .ipynb files.
 
 The only way outputs are made. The same sources give the same bytes: one thread, no progress bars, no timing
-metadata, cell ids from the cell's place, figures without version stamps.
+metadata, cell ids from the cell's place, figures without version stamps. A cell tagged `nbval-ignore-output` shows a
+time or the machine; it keeps the outputs it has until the code of the notebook changes.
 
     python -m tools.outputs [assignment1/knn.ipynb ...]
 """
@@ -58,6 +59,24 @@ def normalise(notebook: nbformat.NotebookNode, stem: str) -> nbformat.NotebookNo
     return notebook
 
 
+def keep_times(notebook: nbformat.NotebookNode, before: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Where no code changed, measuring a time again is no reason to change the file: take the old outputs, in place.
+
+    Args:
+        notebook: executed and normalised.
+        before: the file's present content.
+    """
+    if [_code(cell) for cell in notebook.cells] == [_code(cell) for cell in before.cells]:
+        for cell, old in zip(notebook.cells, before.cells, strict=True):
+            if "nbval-ignore-output" in cell.metadata.get("tags", []) and old.outputs:
+                cell.outputs = old.outputs
+    return notebook
+
+
+def _code(cell: nbformat.NotebookNode) -> tuple[str, str]:
+    return cell.cell_type, cell.source if cell.cell_type == "code" else ""
+
+
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Write beside the old file, then rename: an interruption leaves the old one whole."""
     part = path.with_suffix(".ipynb.part")
@@ -70,7 +89,8 @@ def main() -> None:
         run = execute(path, ENVIRONMENT)
         if run.error:
             sys.exit(f"{path.name}: not written, a cell failed\n{run.error}")
-        write(normalise(run.notebook, path.stem), path)
+        before = nbformat.read(path, as_version=4)
+        write(keep_times(normalise(run.notebook, path.stem), before), path)
         print(f"{path.parent.name}/{path.name}: {run.seconds:.0f} s, {path.stat().st_size / 1e3:.0f} kB")
 
 
