@@ -10,6 +10,7 @@ from tools.execute import ROOT, find
 from tools.outputs import normalise
 from tools.student import is_blank_edition
 
+HOME = "/".join(["", "root", ""])
 TEMPORARY = "/".join(["", "tmp", ""])  # a machine's path, in pieces: this file must not hold one itself
 
 
@@ -100,7 +101,7 @@ def tagged(place, *names):
         (rules.portable, spoil(3, outputs=[printed(f"{TEMPORARY}ipykernel_123/1.py:3: Warning\n")]), TEMPORARY),
         (rules.portable, spoil(3, outputs=[printed(r"C:\Users\me")]), "Users"),
         (rules.portable, spoil(3, outputs=[shown("text/plain", "<f at 0x7f23a1b2c3d0>")]), "at 0x7f23a1"),
-        (rules.portable, spoil(3, source='open("/root/data")'), "/root/"),
+        (rules.portable, spoil(3, source=f'open("{HOME}data")'), HOME),
         (rules.portable, spoil(3, outputs=[shown("text/plain", "np.float64(0.5)")]), "bare NumPy scalar"),
         (rules.portable, spoil(3, outputs=[printed(" 50%|#####     | 5/10")]), "progress bar"),
         (rules.portable, spoil(3, outputs=[printed("5/10 [00:01, 4.2it/s]")]), "progress bar"),
