@@ -1,0 +1,349 @@
+"""The Solver: minibatches, an update rule, accuracies along the way, the best parameters, and checkpoints.
+
+It knows nothing of layers. A model is anything with a dict `params` and a method `loss(X, y=None)` that returns scores
+without labels and (loss, gradients) with them; `common.checkpoint` says what a model with more state offers.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import checkpoint, optim
+from common.progress import progress
+
+DATA = ("X_train", "y_train", "X_val", "y_val")
+SAMPLING = ("replacement", "permutation")
+HISTORIES = ("loss_history", "train_acc_history", "val_acc_history")
+SAME = ("rule", "batch_size", "sampling", "lr_decay", "seeded", "num_train")  # or resuming would be another run
+DIVERGED = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}  # shows as NaN in the history, with one warning
+
+
+class Solver:
+    """Trains a model on minibatches and keeps the parameters with the best validation accuracy.
+
+        solver = Solver(model, data, update_rule="adam", optim_config={"learning_rate": 1e-3}, num_epochs=5)
+        solver.train()
+
+    Attributes:
+        loss_history: of the minibatches, one value an iteration.
+        train_acc_history, val_acc_history: after the first iteration, after every epoch, and where training stops.
+        best_val_acc, best_params: the highest validation accuracy so far (-1 before the first), and copies of the
+            parameters that had it ({} before).
+        epoch, iteration: how many are done.
+        optim_configs: {parameter: the rule's dict}.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        data: dict[str, np.ndarray],
+        *,
+        update_rule: str | Callable = "sgd",
+        optim_config: dict[str, Any] | None = None,
+        lr_decay: float = 1.0,
+        batch_size: int = 100,
+        num_epochs: int = 10,
+        num_train_samples: int | None = 1000,
+        num_val_samples: int | None = None,
+        checkpoint_name: str | Path | None = None,
+        print_every: int = 10,
+        verbose: bool = True,
+        print_acc_every: int = 1,
+        device: str = "cpu",
+        seed: int | None = None,
+        augment: Callable | None = None,
+        lr_schedule: Callable[[float], float] | None = None,
+        sampling: str = "replacement",
+        **unknown: Any,
+    ):
+        """Nothing given is changed but the model's parameters, and those only by `train`.
+
+        Args:
+            model: see above.
+            data: X_train, y_train, X_val, y_val, pictures in any shape that the model takes.
+            update_rule: a name in `common.optim`, or a function (w, dw, config) -> next_w, config.
+            optim_config: settings of the rule, such as learning_rate; every parameter gets a copy.
+            lr_decay: factor on the learning rate at the end of each epoch.
+            batch_size: pictures in a minibatch.
+            num_epochs: an epoch has max(N // batch_size, 1) iterations.
+            num_train_samples, num_val_samples: how many pictures to measure the accuracies on; None = all.
+            checkpoint_name: None, or the start of the names of the files `<name>_epoch_<e>.pkl`, a file an epoch.
+            print_every: with verbose, print the loss every so many iterations ...
+            verbose: print lines of progress; the progress bar is there anyway, where somebody watches.
+            print_acc_every: ... and the accuracies every so many epochs.
+            device: "cpu"; here for the sake of code written for EECS 498.
+            seed: of the minibatches, the accuracies' samples and augment; None = NumPy's global stream.
+            augment: (X_batch, rng) -> X_batch, applied to training minibatches only.
+            lr_schedule: the share of training that is done, 0 to 1, -> factor on the learning rate.
+            sampling: "replacement", as in CS231n: every minibatch is drawn from all pictures; or "permutation": an
+                epoch is a pass over the shuffled pictures (less a last, smaller minibatch).
+        Raises:
+            ValueError: an unknown option, rule or sampling, a number out of range, data that are missing, empty or
+                of different lengths.
+        """
+        if unknown:
+            names = ", ".join(self.__init__.__kwdefaults__)
+            raise ValueError(f"unknown options: {', '.join(sorted(unknown))}; the Solver knows {names}")
+        self.model, self.data = model, _checked_data(data)
+        self.update_rule, self.optim_config = _rule(update_rule), copy.deepcopy(optim_config or {})
+        self.lr_decay, self.lr_schedule, self.augment = lr_decay, lr_schedule, augment
+        self.batch_size, self.num_epochs, self.sampling = batch_size, num_epochs, sampling
+        self.num_train_samples, self.num_val_samples = num_train_samples, num_val_samples
+        self.checkpoint_name, self.verbose = checkpoint_name, verbose
+        self.print_every, self.print_acc_every = print_every, print_acc_every
+        self._check_options(device)
+        self.rng = np.random if seed is None else np.random.RandomState(seed)
+        self.num_train = len(data["y_train"])
+        self.iterations_per_epoch = max(self.num_train // batch_size, 1)
+        self._reset()
+
+    def train(self, time_limit: float | None = None, return_best_params: bool = True) -> None:
+        """Train for num_epochs; after `load_checkpoint`, for what is left of them; when done, for as many again.
+
+        A loss that is not finite is reported once, as a warning, and training goes on. However training ends - an
+        interrupt by the keyboard included - the model has the best parameters afterwards.
+
+        Args:
+            time_limit: seconds; training stops early rather than exceed them (one iteration is always done).
+            return_best_params: False leaves the model with its last parameters.
+        Raises:
+            ValueError: a time_limit that is not positive.
+        """
+        if time_limit is not None and not time_limit > 0:
+            raise ValueError(f"time_limit must be a positive number of seconds or None, got {time_limit}")
+        if self.iteration >= self.num_iterations:
+            self.num_iterations += self.num_epochs * self.iterations_per_epoch
+        try:
+            self._loop(np.inf if time_limit is None else time_limit)
+        finally:
+            if return_best_params and self.best_params:
+                checkpoint.restore(self.model, self.best)
+
+    def check_accuracy(
+        self, X: np.ndarray, y: np.ndarray, num_samples: int | None = None, batch_size: int = 100
+    ) -> float:
+        """Share of the pictures whose highest score is that of their label.
+
+        Args:
+            X, y: pictures and labels (N,).
+            num_samples: measure on so many, drawn with replacement; None or more than N = on all.
+            batch_size: pictures that go through the model at once.
+        Returns:
+            A number from 0 to 1.
+        """
+        if num_samples is not None and len(X) > num_samples:
+            chosen = self.rng.choice(len(X), num_samples)
+            X, y = X[chosen], y[chosen]
+        with np.errstate(**DIVERGED):
+            scores = (self.model.loss(X[i : i + batch_size]) for i in range(0, len(X), batch_size))
+            predicted = np.concatenate([np.argmax(part, axis=1) for part in scores])
+        return float(np.mean(predicted == y))
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write everything that `load_checkpoint` needs to go on as if nothing had happened.
+
+        Raises:
+            TypeError: a rule of your own keeps something other than numbers and arrays.
+            OSError: the file cannot be written; one that was there is still there.
+        """
+        own = None if self.rng is np.random else self.rng.get_state()
+        content = {
+            "kind": "solver",
+            "settings": self._settings(),
+            "model": checkpoint.snapshot(self.model),
+            "best": self.best,
+            "best_val_acc": self.best_val_acc,
+            "optim_configs": self.optim_configs,
+            "histories": {name: getattr(self, name) for name in HISTORIES},
+            "progress": {"epoch": self.epoch, "iteration": self.iteration, "order": self.order},
+            "random": {"global": np.random.get_state(), "own": own},
+        }
+        checkpoint.write(path, content)
+
+    def load_checkpoint(self, path: str | Path) -> None:
+        """Put Solver and model back where they were; `train` then continues bit for bit.
+
+        Build the Solver with the same options, data and kind of model first. NumPy's global stream is put back
+        too, because dropout may draw from it.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: the file is damaged, or belongs to another model or to other options. Nothing has changed then.
+        """
+        saved = checkpoint.read(path, "solver")
+        different = [name for name in SAME if saved["settings"].get(name) != self._settings()[name]]
+        if different:
+            pairs = [f"{name} {saved['settings'].get(name)} (here {self._settings()[name]})" for name in different]
+            raise ValueError(f"{path} was written with {', '.join(pairs)}")
+        checkpoint.restore(self.model, saved["model"])
+        self.best, self.best_val_acc, self.optim_configs = saved["best"], saved["best_val_acc"], saved["optim_configs"]
+        for name, value in (saved["histories"] | saved["progress"]).items():
+            setattr(self, name, value)
+        np.random.set_state(saved["random"]["global"])
+        if saved["random"]["own"] is not None:
+            self.rng.set_state(saved["random"]["own"])
+
+    @property
+    def best_params(self) -> dict[str, np.ndarray]:
+        """The parameters with the best validation accuracy so far."""
+        return self.best["params"]
+
+    # Inside ---------------------------------------------------------------------------------------------------
+
+    def _reset(self) -> None:
+        """State before the first iteration."""
+        self.epoch, self.iteration, self.order = 0, 0, None
+        self.num_iterations = self.num_epochs * self.iterations_per_epoch
+        self.best, self.best_val_acc = {"params": {}, "state": []}, -1.0
+        self.loss_history, self.train_acc_history, self.val_acc_history = [], [], []
+        self.optim_configs = {name: copy.deepcopy(self.optim_config) for name in self.model.params}
+
+    def _loop(self, time_limit: float) -> None:
+        """Iterations until num_iterations, or until two more of the longest would exceed the time limit."""
+        started, longest, recorded = time.perf_counter(), 0.0, True
+        with progress(total=self.num_iterations, initial=self.iteration, desc="training") as bar:
+            while self.iteration < self.num_iterations:
+                begun = time.perf_counter()
+                self._step(bar)
+                epoch_ends = self.iteration % self.iterations_per_epoch == 0
+                if epoch_ends:
+                    self._end_epoch()
+                recorded = epoch_ends or self.iteration == 1
+                if recorded:
+                    self._record(bar)
+                bar.update()
+                now = time.perf_counter()
+                longest = max(longest, now - begun)
+                if now - started + 2 * longest > time_limit:
+                    break
+            if not recorded:
+                self._record(bar)
+
+    def _step(self, bar: Any) -> None:
+        """One minibatch: loss, gradients, and an update of every parameter."""
+        batch = self._next_batch()
+        X, y = self.data["X_train"][batch], self.data["y_train"][batch]
+        if self.augment is not None:
+            X = self.augment(X, self.rng)
+        if self.lr_schedule is not None:
+            self._schedule(float(self.lr_schedule(self.iteration / self.num_iterations)))
+        with np.errstate(**DIVERGED):
+            loss, grads = self.model.loss(X, y)
+            for name, w in self.model.params.items():
+                config = self.optim_configs[name]
+                self.model.params[name], self.optim_configs[name] = self.update_rule(w, grads[name], config)
+        self.iteration += 1
+        self.loss_history.append(float(loss))
+        self._report_loss(bar)
+
+    def _next_batch(self) -> np.ndarray:
+        """Indices of the next minibatch."""
+        if self.sampling == "replacement":
+            return self.rng.choice(self.num_train, self.batch_size)
+        start = self.iteration % self.iterations_per_epoch * self.batch_size
+        if start == 0:
+            self.order = self.rng.permutation(self.num_train)
+        return self.order[start : start + self.batch_size]
+
+    def _schedule(self, factor: float) -> None:
+        """Set every learning rate to its first value times lr_decay^epoch times the schedule's factor."""
+        rate = self.optim_config["learning_rate"] * self.lr_decay**self.epoch * factor
+        for config in self.optim_configs.values():
+            config["learning_rate"] = rate
+
+    def _end_epoch(self) -> None:
+        self.epoch += 1
+        for config in self.optim_configs.values():
+            if "learning_rate" in config:  # a rule of one's own may have none
+                config["learning_rate"] *= self.lr_decay
+
+    def _record(self, bar: Any) -> None:
+        """Measure the accuracies, keep the parameters if they are the best so far, and write a checkpoint."""
+        data = self.data
+        self.train_acc_history.append(self.check_accuracy(data["X_train"], data["y_train"], self.num_train_samples))
+        self.val_acc_history.append(self.check_accuracy(data["X_val"], data["y_val"], self.num_val_samples))
+        val_acc = self.val_acc_history[-1]
+        if val_acc > self.best_val_acc and self._finite():
+            self.best, self.best_val_acc = checkpoint.snapshot(self.model), val_acc
+        if self.checkpoint_name is not None:
+            self.save_checkpoint(f"{self.checkpoint_name}_epoch_{self.epoch}.pkl")
+        if self.verbose and self.epoch % self.print_acc_every == 0:
+            accuracies = f"train acc {self.train_acc_history[-1]:.3f}, val acc {val_acc:.3f}"
+            bar.write(f"epoch {self.epoch} / {self.num_epochs}: {accuracies}")
+        bar.set_postfix(val=f"{val_acc:.3f}")
+
+    def _finite(self) -> bool:
+        """Whether the last loss and all parameters are numbers; a model of NaNs may guess right by accident."""
+        return bool(np.isfinite(self.loss_history[-1])) and all(
+            np.isfinite(w).all() for w in self.model.params.values()
+        )
+
+    def _report_loss(self, bar: Any) -> None:
+        loss = self.loss_history[-1]
+        if not np.isfinite(loss) and np.isfinite(self.loss_history[:-1]).all():
+            message = (
+                f"the loss became {loss} at iteration {self.iteration} (epoch {self.epoch + 1}): training diverges; "
+            )
+            warnings.warn(message + "try a smaller learning rate or other initial weights", UserWarning, stacklevel=5)
+        if self.verbose and (self.iteration - 1) % self.print_every == 0:
+            bar.write(f"iteration {self.iteration} / {self.num_iterations}: loss {loss:.6f}")
+
+    def _settings(self) -> dict[str, Any]:
+        """What has to be the same where a checkpoint is read."""
+        rule = getattr(self.update_rule, "__name__", type(self.update_rule).__name__)
+        named = {name: getattr(self, name) for name in ("batch_size", "sampling", "lr_decay", "num_train")}
+        return named | {"rule": rule, "seeded": self.rng is not np.random}
+
+    def _check_options(self, device: str) -> None:
+        if self.sampling not in SAMPLING:
+            raise ValueError(f"sampling must be one of {', '.join(SAMPLING)}, got {self.sampling!r}")
+        if str(device) != "cpu":
+            raise ValueError(f'device must be "cpu", where NumPy computes, got {device!r}')
+        for name in (
+            "batch_size",
+            "num_epochs",
+            "print_every",
+            "print_acc_every",
+            "num_train_samples",
+            "num_val_samples",
+        ):
+            value = getattr(self, name)
+            if value is None and name.endswith("samples"):
+                continue
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if not 0 < self.lr_decay < np.inf:
+            raise ValueError(f"lr_decay must be a positive number, got {self.lr_decay!r}")
+        if self.lr_schedule is not None and "learning_rate" not in self.optim_config:
+            raise ValueError("lr_schedule multiplies optim_config['learning_rate'], which is missing")
+
+
+def _rule(update_rule: str | Callable) -> Callable:
+    """The function of an update rule."""
+    if callable(update_rule):
+        return update_rule
+    if update_rule not in optim.RULES:
+        raise ValueError(f"update_rule must be a function or one of {', '.join(optim.RULES)}, got {update_rule!r}")
+    return getattr(optim, update_rule)
+
+
+def _checked_data(data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The four parts of data, if they are there, not empty, and fit each other."""
+    missing = [name for name in DATA if name not in data]
+    if missing:
+        raise ValueError(f"data lacks {', '.join(missing)}; it needs {', '.join(DATA)}")
+    parts = {name: data[name] for name in DATA}
+    for part in ("train", "val"):
+        pictures, labels = len(parts[f"X_{part}"]), len(parts[f"y_{part}"])
+        if pictures != labels or pictures == 0:
+            raise ValueError(
+                f"X_{part} has {pictures} pictures and y_{part} {labels} labels; as many, and some, are needed"
+            )
+    return parts
