@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from common.layers.shapes import conv_geometry
+from common.layers.shapes import check_dout, conv_geometry
 
 ConvCache = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 
@@ -51,9 +51,12 @@ def conv_backward_naive(dout: np.ndarray, cache: ConvCache) -> tuple[np.ndarray,
         cache: (x, w, b, conv_param) of `conv_forward_naive`.
     Returns:
         dx (N, C, H, W), dw (F, C, HH, WW), db (F,).
+    Raises:
+        ValueError: dout has not the shape of the output.
     """
     x, w, b, conv_param = cache
-    stride, pad, _, _ = conv_geometry(x, w, b, conv_param)
+    stride, pad, out_height, out_width = conv_geometry(x, w, b, conv_param)
+    check_dout(dout, (len(x), len(w), out_height, out_width))
     ### BEGIN SOLUTION
     _, _, H, W = x.shape
     _, _, HH, WW = w.shape

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from common.layers.shapes import pool_geometry
+from common.layers.shapes import check_dout, pool_geometry
 
 PoolCache = tuple[np.ndarray, dict[str, Any]]
 
@@ -41,9 +41,12 @@ def max_pool_backward_naive(dout: np.ndarray, cache: PoolCache) -> np.ndarray:
         cache: (x, pool_param) of `max_pool_forward_naive`.
     Returns:
         dx (N, C, H, W).
+    Raises:
+        ValueError: dout has not the shape of the output.
     """
     x, pool_param = cache
-    height, width, stride, _, _ = pool_geometry(x, pool_param)
+    height, width, stride, out_height, out_width = pool_geometry(x, pool_param)
+    check_dout(dout, (*x.shape[:2], out_height, out_width))
     ### BEGIN SOLUTION
     dx = np.zeros_like(x)
     for n, c, i, j in np.ndindex(dout.shape):

@@ -60,7 +60,7 @@ def pool_geometry(x: np.ndarray, pool_param: dict[str, Any]) -> tuple[int, int, 
     Returns:
         pool_height, pool_width, stride, and the height and width of the output.
     Raises:
-        ValueError: wrong number of axes, no numbers, a window or stride below 1, a window that does not end at the edge.
+        ValueError: wrong number of axes, no numbers, a window or stride below 1, windows that miss the edge.
         TypeError: numbers that are not floating.
         KeyError: a missing entry.
     """
@@ -74,8 +74,14 @@ def pool_geometry(x: np.ndarray, pool_param: dict[str, Any]) -> tuple[int, int, 
     return height, width, stride, output_size(x.shape[2], height, stride), output_size(x.shape[3], width, stride)
 
 
+def check_dout(dout: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless the gradient has the shape of the output it belongs to."""
+    if dout.shape != shape:
+        raise ValueError(f"dout must have the output's shape {shape}, got {dout.shape}")
+
+
 def _whole(name: str, value: int, least: int) -> None:
-    if not isinstance(value, (int, np.integer)) or value < least:
+    if not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 

@@ -1,7 +1,7 @@
-"""Convolution and max-pooling without loops over pictures or places, in pure NumPy.
+"""Convolution and max-pooling in plain NumPy: windows become columns, and the convolution a matrix product.
 
-Every window becomes a column of a matrix (im2col), so that a convolution is one matrix product. The whole matrix
-would be HH * WW times larger than the input; a few pictures at a time keep it in the processor's cache.
+The column matrix of a whole batch is HH * WW times as large as the pictures and would leave the processor's cache
+before it is used. Here a few pictures at a time become columns, in one workspace that is used again and again.
 """
 
 from __future__ import annotations
@@ -10,89 +10,133 @@ from collections.abc import Iterator
 
 import numpy as np
 
-BLOCK_BYTES = 1 << 20  # of columns at a time: about what a core's cache holds
+WORKSPACE = 2**20  # bytes of columns, about what a core's second-level cache holds
 
 
-def conv_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, stride: int, pad: int, out: np.ndarray) -> None:
-    """Write the convolution of x (N, C, H, W) with w (F, C, HH, WW) plus b (F,) into out (N, F, H', W')."""
-    padded, filters = _pad(x, pad), w.reshape(len(w), -1)  # (F, K), K = C HH WW
-    for block in _blocks(x, w, out):
-        columns = _columns(padded[block], w, stride, out)  # (n, K, H' W')
-        np.matmul(filters, columns, out=out[block].reshape(*out[block].shape[:2], -1))
-    out += b[:, None, None]
+def get_num_threads() -> int:
+    """One: NumPy's matrix products have threads of their own."""
+    return 1
 
 
-def conv_backward(
-    dout: np.ndarray, x: np.ndarray, w: np.ndarray, stride: int, pad: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """dx, dw, db of `conv_forward`; the columns are made again, which is cheaper than keeping them."""
-    padded, filters = _pad(x, pad), w.reshape(len(w), -1)
-    dpadded, dfilters = np.zeros_like(padded), np.zeros_like(filters)
-    for block in _blocks(x, w, dout):
-        columns = _columns(padded[block], w, stride, dout)
-        d = dout[block].reshape(columns.shape[0], len(w), -1)  # (n, F, H' W')
-        dfilters += np.matmul(d, columns.swapaxes(1, 2)).sum(axis=0)
-        np.matmul(filters.T, d, out=columns)  # now the gradient of the columns
-        _scatter(columns, dpadded[block], w, stride, dout)
-    _, _, H, W = x.shape
-    dx = dpadded[:, :, pad : pad + H, pad : pad + W]
-    return np.ascontiguousarray(dx), dfilters.reshape(w.shape), dout.sum(axis=(0, 2, 3))
+def set_num_threads(number: int) -> None:
+    """Nothing to set, see `get_num_threads`."""
 
 
-def max_pool_forward(x: np.ndarray, height: int, width: int, stride: int, out: np.ndarray) -> None:
-    """Write the largest number of each height x width window of x (N, C, H, W) into out (N, C, H', W')."""
-    windows = [x[:, :, rows, columns] for rows, columns in _shifts(height, width, stride, *out.shape[2:])]
-    out[...] = windows[0]
-    for window in windows[1:]:
-        np.maximum(out, window, out=out)
+# Convolution --------------------------------------------------------------------------------------------------
 
 
-def max_pool_backward(
-    dout: np.ndarray, x: np.ndarray, out: np.ndarray, height: int, width: int, stride: int
-) -> np.ndarray:
-    """dx of `max_pool_forward`; of several equal numbers the first one takes the gradient."""
-    dx = np.zeros_like(x)
-    open_ = np.ones(out.shape, bool)  # windows whose largest number was not met yet
-    for rows, columns in _shifts(height, width, stride, *out.shape[2:]):
-        value = x[:, :, rows, columns]
-        first = open_ & ((value == out) | (value != value))  # the largest of a window with a NaN is its first NaN
-        dx[:, :, rows, columns] += dout * first
-        open_ &= ~first
-    return dx
+def conv_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, stride: int, pad: int, size: tuple[int, int]):
+    """out (N, F, *size) of a convolution.
+
+    Args:
+        x: (N, C, H, W); w: (F, C, HH, WW); b: (F,).
+        stride, pad: in pixels.
+        size: height and width of the output.
+    """
+    rows, places = w.reshape(len(w), -1), size[0] * size[1]  # (F, C*HH*WW)
+    out = np.empty((len(x), len(w), places), x.dtype)
+    for some, columns in _column_blocks(x, w.shape[2:], stride, pad, size):
+        np.matmul(rows, columns, out=out[some])  # (F, C*HH*WW) @ (C*HH*WW, H'*W') for each picture
+    out += b[:, None]
+    return out.reshape(len(x), len(w), *size)
 
 
-def _pad(x: np.ndarray, pad: int) -> np.ndarray:
+def conv_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, stride: int, pad: int):
+    """dx, dw, db of a convolution; the columns are made again, which is quicker than to keep them all.
+
+    Args:
+        dout: (N, F, H', W').
+        x, w, stride, pad: as in `conv_forward`.
+    """
+    size, rows = dout.shape[2:], w.reshape(len(w), -1)
+    dout = dout.reshape(len(x), len(w), -1)
+    dx, dw = np.empty_like(x), np.zeros_like(rows)
+    for some, columns in _column_blocks(x, w.shape[2:], stride, pad, size):
+        for gradient, column in zip(dout[some], columns, strict=True):
+            dw += gradient @ column.T
+        np.matmul(rows.T, dout[some], out=columns)  # from here on they are the gradients of the columns
+        dx[some] = _windows_back(columns.reshape(len(columns), -1, *w.shape[2:], *size), x.shape[2:], stride, pad)
+    return dx, dw.reshape(w.shape), dout.sum(axis=(0, 2))
+
+
+def _column_blocks(
+    x: np.ndarray, kernel: tuple[int, int], stride: int, pad: int, size: tuple[int, int]
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """A slice of pictures and their columns (pictures, C*HH*WW, H'*W'), for all pictures in turn."""
+    N, C = x.shape[:2]
+    one = C * kernel[0] * kernel[1] * size[0] * size[1]  # numbers of a picture
+    group = max(1, min(N, WORKSPACE // (one * x.itemsize)))
+    workspace = np.empty((group, C, *kernel, *size), x.dtype)
+    for start in range(0, N, group):
+        some = slice(start, min(start + group, N))
+        columns = workspace[: some.stop - start]
+        _windows(x[some], stride, pad, columns)
+        yield some, columns.reshape(len(columns), -1, size[0] * size[1])
+
+
+def _windows(x: np.ndarray, stride: int, pad: int, columns: np.ndarray) -> None:
+    """columns[n, c, i, j] = the pixels that weight (i, j) of a filter meets, (N, C, HH, WW, H', W')."""
+    padded = _padded(x, pad)
+    for i, j, view in _shifted(padded, columns.shape[2:], stride):
+        columns[:, :, i, j] = view
+
+
+def _windows_back(columns: np.ndarray, shape: tuple[int, int], stride: int, pad: int) -> np.ndarray:
+    """The adjoint of `_windows`: what each pixel (N, C, *shape) receives from all the windows it lies in."""
+    H, W = shape
+    padded = np.zeros((*columns.shape[:2], H + 2 * pad, W + 2 * pad), columns.dtype)
+    for i, j, view in _shifted(padded, columns.shape[2:], stride):
+        view += columns[:, :, i, j]
+    return padded[:, :, pad : pad + H, pad : pad + W]
+
+
+def _padded(x: np.ndarray, pad: int) -> np.ndarray:
     return np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad))) if pad else x
 
 
-def _blocks(x: np.ndarray, w: np.ndarray, out: np.ndarray) -> Iterator[slice]:
-    """Slices of pictures whose columns fit BLOCK_BYTES (at least one picture)."""
-    step = max(1, BLOCK_BYTES // (w[0].size * out[0, 0].size * x.itemsize))
-    return (slice(n, n + step) for n in range(0, len(x), step))
+def _shifted(x: np.ndarray, sizes: tuple[int, ...], stride: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """i, j and the view of x with what stands at (i, j) in each window, for sizes (HH, WW, H', W')."""
+    HH, WW, out_height, out_width = sizes
+    for i, j in np.ndindex(HH, WW):
+        bottom, right = i + stride * (out_height - 1) + 1, j + stride * (out_width - 1) + 1
+        yield i, j, x[:, :, i:bottom:stride, j:right:stride]
 
 
-def _shifts(height: int, width: int, stride: int, out_height: int, out_width: int) -> Iterator[tuple[slice, slice]]:
-    """For each place inside the window, in reading order: the rows and columns of the input that fall on it."""
-    for i in range(height):
-        for j in range(width):
-            yield (
-                slice(i, i + stride * (out_height - 1) + 1, stride),
-                slice(j, j + stride * (out_width - 1) + 1, stride),
-            )
+# Max-pooling --------------------------------------------------------------------------------------------------
 
 
-def _columns(padded: np.ndarray, w: np.ndarray, stride: int, out: np.ndarray) -> np.ndarray:
-    """im2col: (n, C, H, W) -> (n, C HH WW, H' W'), one slice per place in the window."""
-    _, C, HH, WW = w.shape
-    columns = np.empty((len(padded), C, HH * WW, *out.shape[2:]), padded.dtype)
-    for k, (rows, cols) in enumerate(_shifts(HH, WW, stride, *out.shape[2:])):
-        columns[:, :, k] = padded[:, :, rows, cols]
-    return columns.reshape(len(padded), C * HH * WW, -1)
+def pool_forward(x: np.ndarray, window: tuple[int, int], stride: int, size: tuple[int, int]) -> np.ndarray:
+    """out (N, C, *size): the largest number in each window of x (N, C, H, W); NaN if there is one."""
+    views = _shifted(x, (*window, *size), stride)
+    out = next(views)[2].copy()
+    for _, _, view in views:
+        np.maximum(out, view, out=out)
+    return out
 
 
-def _scatter(columns: np.ndarray, padded: np.ndarray, w: np.ndarray, stride: int, out: np.ndarray) -> None:
-    """col2im: add each column's numbers to the places they came from."""
-    _, C, HH, WW = w.shape
-    columns = columns.reshape(len(padded), C, HH * WW, *out.shape[2:])
-    for k, (rows, cols) in enumerate(_shifts(HH, WW, stride, *out.shape[2:])):
-        padded[:, :, rows, cols] += columns[:, :, k]
+def pool_backward(dout: np.ndarray, x: np.ndarray, window: tuple[int, int], stride: int) -> np.ndarray:
+    """dx (N, C, H, W): the gradient of a window goes to the first of its largest numbers (or NaNs)."""
+    largest = pool_forward(x, window, stride, dout.shape[2:])
+    dx, waiting = np.zeros_like(x), np.ones(dout.shape, bool)
+    views = _shifted(x, (*window, *dout.shape[2:]), stride)
+    targets = _shifted(dx, (*window, *dout.shape[2:]), stride)
+    for (_, _, view), (_, _, target) in zip(views, targets, strict=True):
+        here = waiting & ((view == largest) | (view != view))
+        target += np.where(here, dout, 0)
+        waiting &= ~here
+    return dx
+
+
+# The courses' column layout -----------------------------------------------------------------------------------
+
+
+def im2col(x: np.ndarray, HH: int, WW: int, pad: int, stride: int, size: tuple[int, int]) -> np.ndarray:
+    """Columns (C*HH*WW, H'*W'*N): a row for each weight of a filter, the pictures side by side at each place."""
+    columns = np.empty((*x.shape[:2], HH, WW, *size), x.dtype)
+    _windows(x, stride, pad, columns)
+    return columns.transpose(1, 2, 3, 4, 5, 0).reshape(x.shape[1] * HH * WW, -1)
+
+
+def col2im_6d(columns: np.ndarray, shape: tuple[int, int], pad: int, stride: int) -> np.ndarray:
+    """Sum columns (C, HH, WW, N, H', W') back into pictures (N, C, *shape)."""
+    return np.ascontiguousarray(_windows_back(columns.transpose(3, 0, 1, 2, 4, 5), shape, stride, pad))
