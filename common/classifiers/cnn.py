@@ -1,0 +1,274 @@
+"""Convolutional networks in NumPy, on the fast layers: ThreeLayerConvNet, and DeepConvNet of any depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from common.classifiers.conv_net import ConvNet
+from common.classifiers.two_layer_net import Stream, stream
+from common.layers import (
+    affine_backward,
+    affine_forward,
+    affine_relu_backward,
+    affine_relu_forward,
+    conv_bn_relu_backward,
+    conv_bn_relu_forward,
+    conv_bn_relu_pool_backward,
+    conv_bn_relu_pool_forward,
+    conv_relu_backward,
+    conv_relu_forward,
+    conv_relu_pool_backward,
+    conv_relu_pool_forward,
+    kaiming_initializer,
+)
+
+Array = np.ndarray
+
+CONV_3X3 = {"stride": 1, "pad": 1}
+POOL_2X2 = {"pool_height": 2, "pool_width": 2, "stride": 2}
+SANDWICHES = {  # (batch normalisation?, pooling?)
+    (False, False): (conv_relu_forward, conv_relu_backward),
+    (False, True): (conv_relu_pool_forward, conv_relu_pool_backward),
+    (True, False): (conv_bn_relu_forward, conv_bn_relu_backward),
+    (True, True): (conv_bn_relu_pool_forward, conv_bn_relu_pool_backward),
+}
+
+
+class ThreeLayerConvNet(ConvNet):
+    """conv - ReLU - 2x2 max-pool - affine - ReLU - affine - softmax.
+
+    Attributes:
+        params: W1 (F, C, f, f), b1 (F,), W2 (F H'/2 W'/2, hidden_dim), b2, W3 (hidden_dim, num_classes), b3.
+    """
+
+    def __init__(
+        self,
+        input_dim: Sequence[int] = (3, 32, 32),
+        num_filters: int = 32,
+        filter_size: int = 7,
+        hidden_dim: int = 100,
+        num_classes: int = 10,
+        weight_scale: float = 1e-3,
+        reg: float = 0.0,
+        dtype: type = np.float32,
+        *,
+        rng: Stream = None,
+    ):
+        """Weights normally distributed around zero, biases zero.
+
+        Args:
+            input_dim: (C, H, W) of a picture.
+            num_filters, filter_size: F filters of f x f; stride 1, pad (f - 1) // 2, which keeps H and W for odd f.
+            hidden_dim, num_classes: units of the two affine layers.
+            weight_scale: standard deviation of the weights.
+            reg: strength of the L2 term, with its factor 1/2.
+            dtype: of parameters and computing.
+            rng: RandomState or seed of the weights; None = NumPy's global stream (`np.random.seed`), as in the courses.
+        Raises:
+            ValueError: a size below 1, a filter larger than the padded picture, maps of odd height or width (2x2
+                pooling would leave a rest), a negative weight_scale or reg, a dtype that is not floating.
+        """
+        super().__init__(input_dim, num_classes, weight_scale, reg, dtype)
+        self.num_filters, self.filter_size, self.hidden_dim = num_filters, filter_size, hidden_dim
+        if min(num_filters, filter_size, hidden_dim) < 1:
+            raise ValueError(
+                "num_filters, filter_size and hidden_dim must be at least 1, "
+                f"got {num_filters}, {filter_size}, {hidden_dim}"
+            )
+        self.conv_param = {"stride": 1, "pad": (filter_size - 1) // 2}
+        height, width = (size + 2 * self.conv_param["pad"] - filter_size + 1 for size in self.input_dim[1:])
+        if min(height, width) < 2 or height % 2 or width % 2:
+            raise ValueError(
+                f"input_dim {self.input_dim} and filter_size {filter_size} make {height} x {width} maps; "
+                "2x2 pooling needs even numbers, at least 2"
+            )
+        shapes = {
+            "W1": (num_filters, self.input_dim[0], filter_size, filter_size),
+            "W2": (num_filters * (height // 2) * (width // 2), hidden_dim),
+            "W3": (hidden_dim, num_classes),
+        }
+        self._set_params(self.initial_params(shapes, weight_scale, stream(rng)))
+
+    def initial_params(self, shapes: dict[str, tuple[int, ...]], weight_scale: float, rng: Any) -> dict[str, Array]:
+        """Normal weights of standard deviation weight_scale; one zero bias for each filter or unit.
+
+        Args:
+            shapes: of W1, W2 and W3.
+            weight_scale: standard deviation.
+            rng: has `standard_normal`; drawn from in the order of `shapes`.
+        Returns:
+            W1, b1, W2, b2, W3, b3.
+        """
+        ### BEGIN SOLUTION
+        params = {}
+        for i, shape in enumerate(shapes.values(), start=1):
+            params[f"W{i}"] = weight_scale * rng.standard_normal(shape)
+            params[f"b{i}"] = np.zeros(shape[0] if i == 1 else shape[1])
+        return params
+        ### END SOLUTION
+
+    def forward(self, X: Array, mode: str) -> tuple[Array, list]:
+        """Scores (N, num_classes) of the pictures X (N, C, H, W), and the caches; training and testing are the same."""
+        p = self.params
+        ### BEGIN SOLUTION
+        maps, cache1 = conv_relu_pool_forward(X, p["W1"], p["b1"], self.conv_param, POOL_2X2)  # (N, F, H/2, W/2)
+        hidden, cache2 = affine_relu_forward(maps, p["W2"], p["b2"])  # (N, hidden_dim)
+        scores, cache3 = affine_forward(hidden, p["W3"], p["b3"])  # (N, num_classes)
+        return scores, [cache1, cache2, cache3]
+        ### END SOLUTION
+
+    def backward(self, dscores: Array, caches: list) -> dict[str, Array]:
+        """{name: gradient} of the data loss from its gradient with respect to the scores."""
+        grads = {}
+        cache1, cache2, cache3 = caches
+        ### BEGIN SOLUTION
+        dhidden, grads["W3"], grads["b3"] = affine_backward(dscores, cache3)
+        dmaps, grads["W2"], grads["b2"] = affine_relu_backward(dhidden, cache2)
+        _, grads["W1"], grads["b1"] = conv_relu_pool_backward(dmaps, cache1)
+        ### END SOLUTION
+        return grads
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make a network of these sizes, as plain numbers."""
+        sizes = ("input_dim", "num_filters", "filter_size", "hidden_dim")
+        return {name: getattr(self, name) for name in sizes} | super().settings()
+
+
+class DeepConvNet(ConvNet):
+    """{conv3x3 - [batch norm] - ReLU - [2x2 max-pool]} x (L - 1) - affine - softmax.
+
+    The way of Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition (2015).
+
+    Attributes:
+        params: W1, b1, ... WL, bL; with batch normalisation also gamma1, beta1, ... of the L - 1 macro layers.
+        bn_params: a dict for each macro layer with its running mean and variance; [] without batch normalisation.
+    """
+
+    def __init__(
+        self,
+        input_dims: Sequence[int] = (3, 32, 32),
+        num_filters: Sequence[int] = (8, 8, 8, 8, 8),
+        max_pools: Sequence[int] = (0, 1, 2, 3, 4),
+        batchnorm: bool = False,
+        num_classes: int = 10,
+        weight_scale: float | str = 1e-3,
+        reg: float = 0.0,
+        dtype: type = np.float32,
+        *,
+        rng: Stream = None,
+    ):
+        """Normal weights, zero biases; batch normalisation begins with gamma 1 and beta 0.
+
+        Args:
+            input_dims: (C, H, W) of a picture.
+            num_filters: filters of each macro layer.
+            max_pools: the macro layers, counted from 0, that end in 2x2 max-pooling.
+            batchnorm: whether each convolution is followed by spatial batch normalisation.
+            num_classes: scores of the last layer.
+            weight_scale: standard deviation of the weights, or "kaiming" for sqrt(2 / fan_in).
+            reg, dtype, rng: as for `ThreeLayerConvNet`.
+        Raises:
+            ValueError: as `ThreeLayerConvNet`; no macro layer; max_pools names one that is not there, or
+                pools maps of odd height or width; weight_scale is another word than "kaiming".
+        """
+        super().__init__(input_dims, num_classes, weight_scale, reg, dtype, kaiming=True)
+        self.num_filters, self.max_pools = tuple(map(int, num_filters)), tuple(sorted(set(map(int, max_pools))))
+        self.batchnorm = bool(batchnorm)
+        self.num_layers = len(self.num_filters) + 1
+        features = self._checked_features()
+        self.bn_params: list[dict[str, Any]] = [
+            {"mode": "train", "running_mean": np.zeros(F, dtype), "running_var": np.zeros(F, dtype)}
+            for F in (self.num_filters if self.batchnorm else ())
+        ]
+        self._set_params(self.initial_params(features, weight_scale, stream(rng)))
+
+    def _checked_features(self) -> int:
+        """How many numbers reach the affine layer; ValueError if there is no such net."""
+        last, (height, width) = len(self.num_filters) - 1, self.input_dim[1:]
+        if not self.num_filters or min(self.num_filters) < 1:
+            raise ValueError(f"num_filters must name at least one filter for each layer, got {self.num_filters}")
+        if self.max_pools and not 0 <= self.max_pools[0] <= self.max_pools[-1] <= last:
+            raise ValueError(f"max_pools must lie between 0 and {last}, got {self.max_pools}")
+        for i in self.max_pools:
+            if height % 2 or width % 2:
+                raise ValueError(f"macro layer {i} cannot pool {height} x {width} maps: 2x2 leaves a rest")
+            height, width = height // 2, width // 2
+        return self.num_filters[last] * height * width
+
+    def initial_params(self, features: int, weight_scale: float | str, rng: Any) -> dict[str, Array]:
+        """Weights, biases and, with batch normalisation, gamma and beta of every layer.
+
+        Args:
+            features: numbers of a picture that reach the affine layer.
+            weight_scale: standard deviation, or "kaiming"; no ReLU follows the affine layer.
+            rng: has `standard_normal`; drawn from layer by layer.
+        Returns:
+            W1, b1[, gamma1, beta1], ... WL, bL.
+        """
+
+        def weights(Din, Dout, K=None, relu=True):
+            if weight_scale == "kaiming":
+                return kaiming_initializer(Din, Dout, K, relu, rng=rng)
+            return weight_scale * rng.standard_normal((Din, Dout) if K is None else (Dout, Din, K, K))
+
+        params = {}
+        ### BEGIN SOLUTION
+        channels = self.input_dim[0]
+        for i, F in enumerate(self.num_filters, start=1):
+            params[f"W{i}"], params[f"b{i}"] = weights(channels, F, K=3), np.zeros(F)
+            if self.batchnorm:
+                params[f"gamma{i}"], params[f"beta{i}"] = np.ones(F), np.zeros(F)
+            channels = F
+        L, C = self.num_layers, self.num_classes
+        params[f"W{L}"], params[f"b{L}"] = weights(features, C, relu=False), np.zeros(C)
+        ### END SOLUTION
+        return params
+
+    def forward(self, X: Array, mode: str) -> tuple[Array, list]:
+        """Scores (N, num_classes) of the pictures X (N, C, H, W), and one cache a layer.
+
+        Args:
+            X: pictures.
+            mode: "train" or "test", for batch normalisation.
+        """
+        p, L, caches = self.params, self.num_layers, []
+        ### BEGIN SOLUTION
+        x = X
+        for i in range(1, L):
+            x, cache = self._macro_forward(i, x, mode)
+            caches.append(cache)
+        scores, cache = affine_forward(x, p[f"W{L}"], p[f"b{L}"])
+        ### END SOLUTION
+        return scores, [*caches, cache]
+
+    def _macro_forward(self, i: int, x: Array, mode: str) -> tuple[Array, tuple]:
+        """Layer i = 1, 2, ...: the sandwich that fits, with its parameters in the order of its signature."""
+        bn, pool = self.batchnorm, i - 1 in self.max_pools
+        forward, _ = SANDWICHES[bn, pool]
+        args = [self.params[f"{name}{i}"] for name in (("W", "b", "gamma", "beta") if bn else ("W", "b"))]
+        args.append(CONV_3X3)
+        if bn:
+            self.bn_params[i - 1]["mode"] = mode
+            args.append(self.bn_params[i - 1])
+        return forward(x, *args, *([POOL_2X2] if pool else []))
+
+    def backward(self, dscores: Array, caches: list) -> dict[str, Array]:
+        """{name: gradient} of the data loss from its gradient with respect to the scores."""
+        grads, L, bn = {}, self.num_layers, self.batchnorm
+        names = ("W", "b", "gamma", "beta") if bn else ("W", "b")
+        ### BEGIN SOLUTION
+        dx, grads[f"W{L}"], grads[f"b{L}"] = affine_backward(dscores, caches[-1])
+        for i in reversed(range(1, L)):
+            _, sandwich_backward = SANDWICHES[bn, i - 1 in self.max_pools]
+            dx, *own = sandwich_backward(dx, caches[i - 1])
+            grads |= {f"{name}{i}": grad for name, grad in zip(names, own, strict=True)}
+        ### END SOLUTION
+        return grads
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make a network of these sizes, as plain numbers."""
+        sizes = {name: getattr(self, name) for name in ("num_filters", "max_pools", "batchnorm")}
+        return {"input_dims": self.input_dim} | sizes | super().settings()
