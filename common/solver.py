@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from common import checkpoint, optim
+from common import checkpoint
 from common.progress import progress
+from common.solver_options import check_options, checked_data, rule_of
 
-DATA = ("X_train", "y_train", "X_val", "y_val")
-SAMPLING = ("replacement", "permutation")
 HISTORIES = ("loss_history", "train_acc_history", "val_acc_history")
 SAME = ("rule", "batch_size", "sampling", "lr_decay", "seeded", "num_train")  # or resuming would be another run
 DIVERGED = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}  # shows as NaN in the history, with one warning
@@ -91,14 +90,14 @@ class Solver:
         if unknown:
             names = ", ".join(self.__init__.__kwdefaults__)
             raise ValueError(f"unknown options: {', '.join(sorted(unknown))}; the Solver knows {names}")
-        self.model, self.data = model, _checked_data(data)
-        self.update_rule, self.optim_config = _rule(update_rule), copy.deepcopy(optim_config or {})
+        self.model, self.data = model, checked_data(data)
+        self.update_rule, self.optim_config = rule_of(update_rule), copy.deepcopy(optim_config or {})
         self.lr_decay, self.lr_schedule, self.augment = lr_decay, lr_schedule, augment
         self.batch_size, self.num_epochs, self.sampling = batch_size, num_epochs, sampling
         self.num_train_samples, self.num_val_samples = num_train_samples, num_val_samples
         self.checkpoint_name, self.verbose = checkpoint_name, verbose
         self.print_every, self.print_acc_every = print_every, print_acc_every
-        self._check_options(device)
+        check_options(self, device)
         self.rng = np.random if seed is None else np.random.RandomState(seed)
         self.num_train = len(data["y_train"])
         self.iterations_per_epoch = max(self.num_train // batch_size, 1)
@@ -300,50 +299,3 @@ class Solver:
         rule = getattr(self.update_rule, "__name__", type(self.update_rule).__name__)
         named = {name: getattr(self, name) for name in ("batch_size", "sampling", "lr_decay", "num_train")}
         return named | {"rule": rule, "seeded": self.rng is not np.random}
-
-    def _check_options(self, device: str) -> None:
-        if self.sampling not in SAMPLING:
-            raise ValueError(f"sampling must be one of {', '.join(SAMPLING)}, got {self.sampling!r}")
-        if str(device) != "cpu":
-            raise ValueError(f'device must be "cpu", where NumPy computes, got {device!r}')
-        for name in (
-            "batch_size",
-            "num_epochs",
-            "print_every",
-            "print_acc_every",
-            "num_train_samples",
-            "num_val_samples",
-        ):
-            value = getattr(self, name)
-            if value is None and name.endswith("samples"):
-                continue
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-        if not 0 < self.lr_decay < np.inf:
-            raise ValueError(f"lr_decay must be a positive number, got {self.lr_decay!r}")
-        if self.lr_schedule is not None and "learning_rate" not in self.optim_config:
-            raise ValueError("lr_schedule multiplies optim_config['learning_rate'], which is missing")
-
-
-def _rule(update_rule: str | Callable) -> Callable:
-    """The function of an update rule."""
-    if callable(update_rule):
-        return update_rule
-    if update_rule not in optim.RULES:
-        raise ValueError(f"update_rule must be a function or one of {', '.join(optim.RULES)}, got {update_rule!r}")
-    return getattr(optim, update_rule)
-
-
-def _checked_data(data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The four parts of data, if they are there, not empty, and fit each other."""
-    missing = [name for name in DATA if name not in data]
-    if missing:
-        raise ValueError(f"data lacks {', '.join(missing)}; it needs {', '.join(DATA)}")
-    parts = {name: data[name] for name in DATA}
-    for part in ("train", "val"):
-        pictures, labels = len(parts[f"X_{part}"]), len(parts[f"y_{part}"])
-        if pictures != labels or pictures == 0:
-            raise ValueError(
-                f"X_{part} has {pictures} pictures and y_{part} {labels} labels; as many, and some, are needed"
-            )
-    return parts
