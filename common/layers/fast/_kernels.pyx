@@ -1,0 +1,437 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Compiled kernels of the convolution and of max-pooling: loops without Python, shared out among threads.
+
+The convolution is a matrix product, weights (F, C*HH*WW) times columns (C*HH*WW, H'*W'). The product is BLAS's work;
+what is left to do well is memory traffic. Hence the columns are made block by block, each block small enough to stay
+in the core's second-level cache until it is multiplied, and the backward pass makes them again instead of keeping
+them: making them costs less than reading them back from main memory.
+
+Threads share out the pictures. A share is a fixed range of them, so the result does not depend on who is faster.
+"""
+
+import numpy as np
+
+from cython cimport floating
+from cython.parallel cimport prange
+from scipy.linalg.cython_blas cimport dgemm, dgemv, sgemm, sgemv
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    static int most_threads(void) { return omp_get_max_threads(); }
+    #else
+    static int most_threads(void) { return 1; }
+    #endif
+    """
+    int most_threads() nogil
+
+
+def max_threads() -> int:
+    """What OpenMP would use: OMP_NUM_THREADS or the number of cores; 1 if compiled without OpenMP."""
+    return most_threads()
+
+
+# Sizes and blocks ---------------------------------------------------------------------------------------------
+
+cdef Py_ssize_t COLUMNS = 256  # of a block: enough for BLAS to run at full speed
+cdef Py_ssize_t NUMBERS = 65536  # in a block's columns, and in its product: 256 kB each in float32
+
+
+cdef struct Sizes:
+    Py_ssize_t N, C, H, W  # the input
+    Py_ssize_t F, HH, WW, stride, pad  # the filters
+    Py_ssize_t OH, OW  # the output
+    Py_ssize_t pictures, rows, channels  # of the largest block
+
+
+cdef struct Block:  # some whole pictures, or some output rows of one
+    Py_ssize_t n, pictures, y, rows
+    Py_ssize_t area, width  # columns of a picture, and of all
+
+
+cdef Sizes sizes_of(const Py_ssize_t *x, const Py_ssize_t *w, Py_ssize_t stride, Py_ssize_t pad):
+    """All sizes, from the shapes of x and w."""
+    cdef Sizes s
+    s.N, s.C, s.H, s.W = x[0], x[1], x[2], x[3]
+    s.F, s.HH, s.WW = w[0], w[2], w[3]
+    s.stride, s.pad = stride, pad
+    s.OH, s.OW = 1 + (s.H + 2 * pad - s.HH) // stride, 1 + (s.W + 2 * pad - s.WW) // stride
+    cdef Py_ssize_t wanted = max(1, min(COLUMNS, NUMBERS // s.F))
+    s.rows = min(s.OH, max(1, wanted // s.OW))
+    s.pictures = min(s.N, max(1, wanted // (s.OH * s.OW)))
+    cdef Py_ssize_t fitting = max(1, NUMBERS // (s.HH * s.WW * s.pictures * s.rows * s.OW))
+    s.channels = parts(s.C, parts(s.C, fitting))  # in parts of equal size
+    return s
+
+
+cdef inline Py_ssize_t parts(Py_ssize_t whole, Py_ssize_t size) noexcept nogil:
+    """How many parts of at most that size there are."""
+    return (whole + size - 1) // size
+
+
+cdef inline Py_ssize_t number_of_blocks(Sizes s, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    """Of the pictures begin .. end - 1."""
+    return parts(end - begin, s.pictures) * parts(s.OH, s.rows)
+
+
+cdef inline Block block(Sizes s, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t index) noexcept nogil:
+    cdef Block at
+    at.n = begin + index // parts(s.OH, s.rows) * s.pictures
+    at.y = index % parts(s.OH, s.rows) * s.rows
+    at.pictures, at.rows = min(s.pictures, end - at.n), min(s.rows, s.OH - at.y)
+    at.area = at.rows * s.OW
+    at.width = at.pictures * at.area
+    return at
+
+
+# Columns ------------------------------------------------------------------------------------------------------
+
+
+cdef inline void inside(Py_ssize_t offset, Py_ssize_t stride, Py_ssize_t size, Py_ssize_t places,
+                        Py_ssize_t *begin, Py_ssize_t *end) noexcept nogil:
+    """The places 0 <= begin <= o < end with a pixel under them: 0 <= offset + o * stride < size."""
+    begin[0] = min(places, 0 if offset >= 0 else (stride - 1 - offset) // stride)
+    end[0] = max(begin[0], min(places, 0 if offset >= size else (size - 1 - offset) // stride + 1))
+
+
+cdef inline void copy(const floating *pixels, floating *columns, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
+    cdef Py_ssize_t o
+    for o in range(n):
+        columns[o] = pixels[o * stride]
+
+
+cdef inline void add_back(floating *pixels, const floating *columns, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
+    cdef Py_ssize_t o
+    for o in range(n):
+        pixels[o * stride] += columns[o]
+
+
+cdef void im2col(const floating *x, floating *columns, Py_ssize_t width, Sizes s, Py_ssize_t channels,
+                 Block at) noexcept nogil:
+    """columns[(c, i, j), (y, o)] = the pixel that weight (c, i, j) meets at place (at.y + y, o); 0 beyond the edge.
+
+    x points to some channels of a picture; `width` numbers lie between two rows of `columns`.
+    """
+    cdef Py_ssize_t c, i, j, y, o, begin, end, top, bottom
+    cdef const floating *pixels
+    cdef floating *target
+    for c in range(channels):
+        for i in range(s.HH):
+            inside(at.y * s.stride + i - s.pad, s.stride, s.H, at.rows, &top, &bottom)
+            for j in range(s.WW):
+                inside(j - s.pad, s.stride, s.W, s.OW, &begin, &end)
+                for o in range(top * s.OW):
+                    columns[o] = 0
+                for o in range(bottom * s.OW, at.rows * s.OW):
+                    columns[o] = 0
+                for y in range(top, bottom):
+                    target = columns + y * s.OW
+                    pixels = x + ((at.y + y) * s.stride + i - s.pad) * s.W + begin * s.stride + j - s.pad
+                    for o in range(begin):
+                        target[o] = 0
+                    if s.stride == 1:  # the compiler makes better code where it knows the stride
+                        copy(pixels, target + begin, end - begin, 1)
+                    elif s.stride == 2:
+                        copy(pixels, target + begin, end - begin, 2)
+                    else:
+                        copy(pixels, target + begin, end - begin, s.stride)
+                    for o in range(end, s.OW):
+                        target[o] = 0
+                columns += width
+        x += s.H * s.W
+
+
+cdef void col2im(floating *dx, const floating *columns, Py_ssize_t width, Sizes s, Py_ssize_t channels,
+                 Block at) noexcept nogil:
+    """The adjoint of `im2col`: each pixel of dx receives the sum of all the columns' numbers that it was copied to."""
+    cdef Py_ssize_t c, i, j, y, begin, end, top, bottom
+    cdef const floating *source
+    cdef floating *pixels
+    for c in range(channels):
+        for i in range(s.HH):
+            inside(at.y * s.stride + i - s.pad, s.stride, s.H, at.rows, &top, &bottom)
+            for j in range(s.WW):
+                inside(j - s.pad, s.stride, s.W, s.OW, &begin, &end)
+                for y in range(top, bottom):
+                    source = columns + y * s.OW + begin
+                    pixels = dx + ((at.y + y) * s.stride + i - s.pad) * s.W + begin * s.stride + j - s.pad
+                    if s.stride == 1:
+                        add_back(pixels, source, end - begin, 1)
+                    else:
+                        add_back(pixels, source, end - begin, s.stride)
+                columns += width
+        dx += s.H * s.W
+
+
+# Matrix products ----------------------------------------------------------------------------------------------
+
+
+cdef inline void matmul(bint a_t, bint b_t, Py_ssize_t M, Py_ssize_t N, Py_ssize_t K, const floating *a,
+                        Py_ssize_t lda, const floating *b, Py_ssize_t ldb, bint add, floating *c,
+                        Py_ssize_t ldc) noexcept nogil:
+    """c (M, N) = a (M, K) @ b (K, N), or += if add; row-major. With a_t or b_t, that one is stored transposed.
+
+    BLAS thinks in columns: what we call c is c.T to it, so we ask for c.T = b.T @ a.T.
+    """
+    cdef int m = M, n = N, k = K, la = lda, lb = ldb, lc = ldc
+    cdef char ta = b'T' if a_t else b'N', tb = b'T' if b_t else b'N'
+    cdef floating one = 1, beta = add
+    if floating is float:
+        sgemm(&tb, &ta, &n, &m, &k, &one, <float *> b, &lb, <float *> a, &la, &beta, c, &lc)
+    else:
+        dgemm(&tb, &ta, &n, &m, &k, &one, <double *> b, &lb, <double *> a, &la, &beta, c, &lc)
+
+
+cdef inline void add_row_sums(Py_ssize_t M, Py_ssize_t N, const floating *a, const floating *ones,
+                              floating *sums) noexcept nogil:
+    """sums (M,) += a (M, N) @ ones (N,)."""
+    cdef int m = M, n = N, step = 1
+    cdef char t = b'T'
+    cdef floating one = 1
+    if floating is float:
+        sgemv(&t, &n, &m, &one, <float *> a, &n, <float *> ones, &step, &one, sums, &step)
+    else:
+        dgemv(&t, &n, &m, &one, <double *> a, &n, <double *> ones, &step, &one, sums, &step)
+
+
+# Convolution --------------------------------------------------------------------------------------------------
+
+
+cdef void forward_share(const floating *x, const floating *w, const floating *b, floating *out, floating *columns,
+                        floating *product, Sizes s, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    """out of the pictures begin .. end - 1."""
+    cdef Py_ssize_t i, c, k, part, channels, window = s.HH * s.WW
+    cdef Block at
+    for i in range(number_of_blocks(s, begin, end)):
+        at = block(s, begin, end, i)
+        for part in range(parts(s.C, s.channels)):
+            c = part * s.channels
+            channels = min(s.channels, s.C - c)
+            for k in range(at.pictures):
+                im2col(x + ((at.n + k) * s.C + c) * s.H * s.W, columns + k * at.area, at.width, s, channels, at)
+            matmul(False, False, s.F, at.width, channels * window, w + c * window, s.C * window, columns, at.width,
+                   part > 0, product, at.width)
+        put_product(product, b, out, s, at)
+
+
+cdef void put_product(const floating *product, const floating *b, floating *out, Sizes s, Block at) noexcept nogil:
+    """out of a block = its product (F, pictures, rows * OW) + b."""
+    cdef Py_ssize_t k, f, o
+    cdef floating *target
+    for k in range(at.pictures):
+        for f in range(s.F):
+            target = out + (((at.n + k) * s.F + f) * s.OH + at.y) * s.OW
+            for o in range(at.area):
+                target[o] = product[f * at.width + k * at.area + o] + b[f]
+
+
+cdef void get_product(const floating *dout, floating *product, Sizes s, Block at) noexcept nogil:
+    """product (F, pictures, rows * OW) = dout of a block."""
+    cdef Py_ssize_t k, f, o
+    cdef const floating *source
+    for k in range(at.pictures):
+        for f in range(s.F):
+            source = dout + (((at.n + k) * s.F + f) * s.OH + at.y) * s.OW
+            for o in range(at.area):
+                product[f * at.width + k * at.area + o] = source[o]
+
+
+cdef void backward_share(const floating *dout, const floating *x, const floating *w, floating *dx, floating *dw,
+                         floating *db, floating *columns, floating *product, const floating *ones, Sizes s,
+                         Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    """dx of the pictures begin .. end - 1, and what they add to dw and db."""
+    cdef Py_ssize_t i, c, k, part, channels, depth, window = s.HH * s.WW
+    cdef Block at
+    for i in range(begin * s.C * s.H * s.W, end * s.C * s.H * s.W):
+        dx[i] = 0
+    for i in range(number_of_blocks(s, begin, end)):
+        at = block(s, begin, end, i)
+        get_product(dout, product, s, at)
+        add_row_sums(s.F, at.width, product, ones, db)
+        for part in range(parts(s.C, s.channels)):
+            c = part * s.channels
+            channels = min(s.channels, s.C - c)
+            depth = channels * window
+            for k in range(at.pictures):
+                im2col(x + ((at.n + k) * s.C + c) * s.H * s.W, columns + k * at.area, at.width, s, channels, at)
+            matmul(False, True, s.F, depth, at.width, product, at.width, columns, at.width,
+                   True, dw + c * window, s.C * window)  # dw += dout columns.T
+            matmul(True, False, depth, at.width, s.F, w + c * window, s.C * window, product, at.width,
+                   False, columns, at.width)  # gradients of the columns = w.T dout
+            for k in range(at.pictures):
+                col2im(dx + ((at.n + k) * s.C + c) * s.H * s.W, columns + k * at.area, at.width, s, channels, at)
+
+
+def conv_forward(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] w, const floating[::1] b,
+                 Py_ssize_t stride, Py_ssize_t pad, int threads):
+    """out (N, F, H', W')."""
+    cdef Sizes s = sizes_of(x.shape, w.shape, stride, pad)
+    cdef int t, T = max(1, min(threads, s.N))
+    dtype = np.float32 if floating is float else np.float64
+    cdef floating[:, :, :, ::1] out = np.empty((s.N, s.F, s.OH, s.OW), dtype)
+    cdef Py_ssize_t width = s.pictures * s.rows * s.OW
+    cdef floating[:, ::1] columns = np.empty((T, s.channels * s.HH * s.WW * width), dtype)
+    cdef floating[:, ::1] product = np.empty((T, s.F * width), dtype)
+    for t in prange(T, nogil=True, num_threads=T, schedule="static", chunksize=1):
+        forward_share(&x[0, 0, 0, 0], &w[0, 0, 0, 0], &b[0], &out[0, 0, 0, 0], &columns[t, 0], &product[t, 0], s,
+                      t * s.N // T, (t + 1) * s.N // T)
+    return out.base
+
+
+def conv_backward(const floating[:, :, :, ::1] dout, const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] w,
+                  Py_ssize_t stride, Py_ssize_t pad, int threads):
+    """dx, dw, db of the shapes of x, w, b."""
+    cdef Sizes s = sizes_of(x.shape, w.shape, stride, pad)
+    cdef int t, T = max(1, min(threads, s.N))
+    dtype = np.float32 if floating is float else np.float64
+    cdef floating[:, :, :, ::1] dx = np.empty((s.N, s.C, s.H, s.W), dtype)
+    cdef floating[:, :, :, :, ::1] dw = np.zeros((T, s.F, s.C, s.HH, s.WW), dtype)  # one for each share
+    cdef floating[:, ::1] db = np.zeros((T, s.F), dtype)
+    cdef Py_ssize_t width = s.pictures * s.rows * s.OW
+    cdef floating[::1] ones = np.ones(width, dtype)
+    cdef floating[:, ::1] columns = np.empty((T, s.channels * s.HH * s.WW * width), dtype)
+    cdef floating[:, ::1] product = np.empty((T, s.F * width), dtype)
+    for t in prange(T, nogil=True, num_threads=T, schedule="static", chunksize=1):
+        backward_share(&dout[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], &dx[0, 0, 0, 0], &dw[t, 0, 0, 0, 0],
+                       &db[t, 0], &columns[t, 0], &product[t, 0], &ones[0], s, t * s.N // T, (t + 1) * s.N // T)
+    return dx.base, dw.base.sum(axis=0), db.base.sum(axis=0)
+
+
+# The courses' columns: the whole batch at once -------------------------------------------------------------------
+
+
+def im2col_6d(const floating[:, :, :, ::1] x, Py_ssize_t HH, Py_ssize_t WW, Py_ssize_t pad, Py_ssize_t stride):
+    """Columns (C, HH, WW, N, H', W')."""
+    cdef Py_ssize_t *w = [1, x.shape[1], HH, WW]
+    cdef Sizes s = sizes_of(x.shape, w, stride, pad)
+    cdef Py_ssize_t n
+    dtype = np.float32 if floating is float else np.float64
+    cdef floating[:, :, :, :, :, ::1] columns = np.empty((s.C, HH, WW, s.N, s.OH, s.OW), dtype)
+    cdef Block at = whole_picture(s)
+    for n in range(s.N):
+        im2col(&x[n, 0, 0, 0], &columns[0, 0, 0, n, 0, 0], at.width, s, s.C, at)
+    return columns.base
+
+
+def col2im_6d(const floating[:, :, :, :, :, ::1] columns, Py_ssize_t H, Py_ssize_t W, Py_ssize_t pad,
+              Py_ssize_t stride):
+    """Pictures (N, C, H, W): the sums of all columns (C, HH, WW, N, H', W') that a pixel was copied to."""
+    cdef Py_ssize_t *x = [columns.shape[3], columns.shape[0], H, W]
+    cdef Py_ssize_t *w = [1, columns.shape[0], columns.shape[1], columns.shape[2]]
+    cdef Sizes s = sizes_of(x, w, stride, pad)
+    cdef Py_ssize_t n
+    cdef floating[:, :, :, ::1] dx = np.zeros((s.N, s.C, H, W), np.float32 if floating is float else np.float64)
+    cdef Block at = whole_picture(s)
+    for n in range(s.N):
+        col2im(&dx[n, 0, 0, 0], &columns[0, 0, 0, n, 0, 0], at.width, s, s.C, at)
+    return dx.base
+
+
+cdef Block whole_picture(Sizes s):
+    """One picture, whose columns stand between those of the others."""
+    cdef Block at
+    at.n, at.pictures, at.y, at.rows = 0, 1, 0, s.OH
+    at.area = s.OH * s.OW
+    at.width = s.N * at.area
+    return at
+
+
+# Max-pooling --------------------------------------------------------------------------------------------------
+
+
+# The first of the largest numbers counts, and a NaN is larger than all. `x != x` is true for NaN alone. One plain
+# choice after the other, without `or`, is what the compiler can do for 8 or 16 places at once.
+
+
+cdef inline floating larger(floating first, floating later) noexcept nogil:
+    cdef floating value = first if later <= first else later
+    return first if first != first else value
+
+
+cdef inline floating kept(floating gradient, floating first, floating later) noexcept nogil:
+    """The share of `first` in the gradient of larger(first, later): all or nothing."""
+    cdef floating share = gradient if later <= first else 0
+    return gradient if first != first else share
+
+
+cdef inline floating taken(floating gradient, floating first, floating later) noexcept nogil:
+    """The share of `later`."""
+    cdef floating share = 0 if later <= first else gradient
+    return 0 if first != first else share
+
+
+cdef void halve(const floating *upper, const floating *lower, floating *out, Py_ssize_t n) noexcept nogil:
+    """2x2 pooling of two rows."""
+    cdef Py_ssize_t o
+    for o in range(n):
+        out[o] = larger(larger(upper[2 * o], upper[2 * o + 1]), larger(lower[2 * o], lower[2 * o + 1]))
+
+
+cdef void halve_back(const floating *upper, const floating *lower, const floating *dout, floating *dupper,
+                     floating *dlower, Py_ssize_t n) noexcept nogil:
+    """The gradients of the two rows."""
+    cdef Py_ssize_t o
+    cdef floating a, b, c, d, above, below
+    for o in range(n):
+        a, b, c, d = upper[2 * o], upper[2 * o + 1], lower[2 * o], lower[2 * o + 1]
+        above = kept(dout[o], larger(a, b), larger(c, d))
+        below = taken(dout[o], larger(a, b), larger(c, d))
+        dupper[2 * o], dupper[2 * o + 1] = kept(above, a, b), taken(above, a, b)
+        dlower[2 * o], dlower[2 * o + 1] = kept(below, c, d), taken(below, c, d)
+
+
+cdef inline Py_ssize_t largest(const floating *x, Py_ssize_t W, Py_ssize_t height, Py_ssize_t width) noexcept nogil:
+    """Where the first largest number of a window stands, counted from its first."""
+    cdef Py_ssize_t i, j, best = 0
+    for i in range(height):
+        for j in range(width):
+            if x[i * W + j] > x[best] or (x[i * W + j] != x[i * W + j] and x[best] == x[best]):
+                best = i * W + j
+    return best
+
+
+def pool_forward(const floating[:, :, :, ::1] x, Py_ssize_t height, Py_ssize_t width, Py_ssize_t stride, int threads):
+    """out (N, C, H', W')."""
+    cdef Py_ssize_t planes = x.shape[0] * x.shape[1], H = x.shape[2], W = x.shape[3], p, y, o
+    cdef Py_ssize_t OH = 1 + (H - height) // stride, OW = 1 + (W - width) // stride
+    cdef const floating *corner
+    cdef const floating *pixels = &x[0, 0, 0, 0]
+    cdef floating[:, :, :, ::1] out = np.empty((x.shape[0], x.shape[1], OH, OW), np.asarray(x).dtype)
+    cdef floating *target = &out[0, 0, 0, 0]
+    for p in prange(planes, nogil=True, num_threads=threads, schedule="static"):
+        for y in range(OH):
+            corner = pixels + (p * H + y * stride) * W
+            if height == width == stride == 2:
+                halve(corner, corner + W, target + (p * OH + y) * OW, OW)
+                continue
+            for o in range(OW):
+                target[(p * OH + y) * OW + o] = corner[o * stride + largest(corner + o * stride, W, height, width)]
+    return out.base
+
+
+def pool_backward(const floating[:, :, :, ::1] dout, const floating[:, :, :, ::1] x, Py_ssize_t height,
+                  Py_ssize_t width, Py_ssize_t stride, int threads):
+    """dx (N, C, H, W)."""
+    cdef Py_ssize_t planes = x.shape[0] * x.shape[1], H = x.shape[2], W = x.shape[3], p, y, o
+    cdef Py_ssize_t OH = dout.shape[2], OW = dout.shape[3], corner
+    cdef const floating *pixels = &x[0, 0, 0, 0]
+    cdef const floating *gradient = &dout[0, 0, 0, 0]
+    cdef floating[:, :, :, ::1] dx = np.empty((x.shape[0], x.shape[1], H, W), np.asarray(x).dtype)
+    cdef floating *target = &dx[0, 0, 0, 0]
+    cdef bint halves = height == width == stride == 2
+    for p in prange(planes, nogil=True, num_threads=threads, schedule="static"):
+        if not halves:
+            for o in range(p * H * W, (p + 1) * H * W):
+                target[o] = 0
+        for y in range(OH):
+            corner = (p * H + y * stride) * W
+            if halves:
+                halve_back(pixels + corner, pixels + corner + W, gradient + (p * OH + y) * OW, target + corner,
+                           target + corner + W, OW)
+                continue
+            for o in range(OW):
+                target[corner + o * stride + largest(pixels + corner + o * stride, W, height, width)] += (
+                    gradient[(p * OH + y) * OW + o]
+                )
+    return dx.base
