@@ -10,7 +10,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
-KERNELS = Extension("common.layers.fast._kernels", ["common/layers/fast/_kernels.pyx"], optional=True)
+KERNELS = Extension("common.layers.fast._kernels", ["common/layers/fast/_kernels.pyx"])
 OPTIMISE, OPENMP, NATIVE = ("/O2", "/openmp", "") if sys.platform == "win32" else ("-O3", "-fopenmp", "-march=native")
 TRIALS = [[OPENMP, NATIVE], [NATIVE], [OPENMP], []]  # the first that the compiler knows is taken
 
@@ -37,10 +37,13 @@ def extensions():
     try:
         from Cython.Build import cythonize
 
-        return cythonize([KERNELS])
+        translated = cythonize([KERNELS])
     except Exception as error:  # whatever it is, it is no reason to stop an installation
         print("fast layers: not compiled, their NumPy code will serve:", error)
         return []
+    for extension in translated:
+        extension.optional = True  # said here, since cythonize forgets it
+    return translated
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildWithWhatWorks})

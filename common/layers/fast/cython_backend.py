@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import scipy.linalg.cython_blas  # loads SciPy's BLAS, so that the controller below finds it
 from threadpoolctl import ThreadpoolController
 
-from common.layers.fast import _kernels
+from common.layers.fast import _kernels  # loads SciPy's BLAS, so that the controller below finds it
 
 _all_blas = [it for it in ThreadpoolController().lib_controllers if it.user_api == "blas"]
 _scipys_blas = [it for it in _all_blas if any(part.startswith("scipy") for part in Path(it.filepath).parts[:-1])]
