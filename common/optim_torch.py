@@ -117,7 +117,6 @@ class Lookahead:
         self.fast = list(params)
         self.slow = [p.detach().clone() for p in self.fast]
 
-    @torch.no_grad()
     def update(self, keep: float) -> None:
         """slow <- keep slow + (1 - keep) fast, then fast <- slow, in place.
 
@@ -129,7 +128,8 @@ class Lookahead:
         if not 0 <= keep <= 1:
             raise ValueError(f"keep must be in [0, 1], got {keep}")
         ### BEGIN SOLUTION
-        for slow, fast in zip(self.slow, self.fast, strict=True):
-            slow.lerp_(fast, 1 - keep)
-            fast.copy_(slow)
+        with torch.no_grad():
+            for slow, fast in zip(self.slow, self.fast, strict=True):
+                slow.lerp_(fast, 1 - keep)
+                fast.copy_(slow)
         ### END SOLUTION

@@ -42,7 +42,7 @@ class Recipe:
     """
 
     epochs: int = 10
-    batch_size: int = 1000
+    batch_size: int = 500
     widths: tuple[int, ...] = (64, 256, 256)
     whiten: bool = True
     identity: bool = True
@@ -211,7 +211,6 @@ class _Run:
         )
 
 
-@torch.inference_mode()
 def predict(
     net: nn.Module,
     images: torch.Tensor,
@@ -240,7 +239,7 @@ def predict(
         ### BEGIN SOLUTION
         scores = []
         for batch in images.split(batch_size):
-            with autocast(device, bf16):
+            with torch.inference_mode(), autocast(device, bf16):
                 seen = [net(normalise(view.to(device))).float() for view in views(batch, shifts, mirrored)]
             scores.append(torch.stack(seen).mean(0))
         return torch.cat(scores)
