@@ -7,6 +7,7 @@ in the core's second-level cache until it is multiplied, and the backward pass m
 them: making them costs less than reading them back from main memory.
 
 Threads share out the pictures. A share is a fixed range of them, so the result does not depend on who is faster.
+N, C, H, W, F, HH, WW, stride and pad mean what they mean in `conv_forward_naive`; OH x OW is the output.
 """
 
 import numpy as np
@@ -34,33 +35,35 @@ def max_threads() -> int:
 
 # Sizes and blocks ---------------------------------------------------------------------------------------------
 
-cdef Py_ssize_t COLUMNS = 256  # of a block: enough for BLAS to run at full speed
-cdef Py_ssize_t NUMBERS = 65536  # in a block's columns, and in its product: 256 kB each in float32
+cdef Py_ssize_t COLUMNS = 256  # of a block, about: enough for BLAS to run at full speed
+cdef Py_ssize_t BYTES = 262144  # of a block's columns, and of its product: half a megabyte for each thread
 
 
 cdef struct Sizes:
     Py_ssize_t N, C, H, W  # the input
     Py_ssize_t F, HH, WW, stride, pad  # the filters
     Py_ssize_t OH, OW  # the output
-    Py_ssize_t pictures, rows, channels  # of the largest block
+    Py_ssize_t pictures, rows  # of a full block: whole pictures, or output rows of one
+    Py_ssize_t channels  # whose columns are made at a time
 
 
-cdef struct Block:  # some whole pictures, or some output rows of one
-    Py_ssize_t n, pictures, y, rows
-    Py_ssize_t area, width  # columns of a picture, and of all
+cdef struct Block:
+    Py_ssize_t n, pictures, y, rows  # the first picture and their number, the first output row and their number
+    Py_ssize_t area, width  # columns of one picture, and of all
 
 
-cdef Sizes sizes_of(const Py_ssize_t *x, const Py_ssize_t *w, Py_ssize_t stride, Py_ssize_t pad):
+cdef Sizes sizes_of(const Py_ssize_t *x, const Py_ssize_t *w, Py_ssize_t stride, Py_ssize_t pad,
+                    Py_ssize_t itemsize):
     """All sizes, from the shapes of x and w."""
     cdef Sizes s
     s.N, s.C, s.H, s.W = x[0], x[1], x[2], x[3]
     s.F, s.HH, s.WW = w[0], w[2], w[3]
     s.stride, s.pad = stride, pad
     s.OH, s.OW = 1 + (s.H + 2 * pad - s.HH) // stride, 1 + (s.W + 2 * pad - s.WW) // stride
-    cdef Py_ssize_t wanted = max(1, min(COLUMNS, NUMBERS // s.F))
-    s.rows = min(s.OH, max(1, wanted // s.OW))
-    s.pictures = min(s.N, max(1, wanted // (s.OH * s.OW)))
-    cdef Py_ssize_t fitting = max(1, NUMBERS // (s.HH * s.WW * s.pictures * s.rows * s.OW))
+    cdef Py_ssize_t numbers = BYTES // itemsize, columns = max(1, min(COLUMNS, numbers // s.F))
+    s.rows = min(s.OH, max(1, columns // s.OW))
+    s.pictures = min(s.N, max(1, columns // (s.OH * s.OW)))
+    cdef Py_ssize_t fitting = max(1, numbers // (s.HH * s.WW * s.pictures * s.rows * s.OW))
     s.channels = parts(s.C, parts(s.C, fitting))  # in parts of equal size
     return s
 
@@ -71,11 +74,12 @@ cdef inline Py_ssize_t parts(Py_ssize_t whole, Py_ssize_t size) noexcept nogil:
 
 
 cdef inline Py_ssize_t number_of_blocks(Sizes s, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    """Of the pictures begin .. end - 1."""
+    """Into which the pictures begin .. end - 1 fall."""
     return parts(end - begin, s.pictures) * parts(s.OH, s.rows)
 
 
 cdef inline Block block(Sizes s, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t index) noexcept nogil:
+    """One of these blocks; the last in a picture, and the last of all, may be smaller than the others."""
     cdef Block at
     at.n = begin + index // parts(s.OH, s.rows) * s.pictures
     at.y = index % parts(s.OH, s.rows) * s.rows
@@ -101,67 +105,75 @@ cdef inline void copy(const floating *pixels, floating *columns, Py_ssize_t n, P
         columns[o] = pixels[o * stride]
 
 
+cdef inline void fill_with_zeros(floating *numbers, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t o
+    for o in range(n):
+        numbers[o] = 0
+
+
 cdef inline void add_back(floating *pixels, const floating *columns, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
     cdef Py_ssize_t o
     for o in range(n):
         pixels[o * stride] += columns[o]
 
 
-cdef void im2col(const floating *x, floating *columns, Py_ssize_t width, Sizes s, Py_ssize_t channels,
-                 Block at) noexcept nogil:
-    """columns[(c, i, j), (y, o)] = the pixel that weight (c, i, j) meets at place (at.y + y, o); 0 beyond the edge.
+cdef void im2col(const floating *x, floating *columns, Sizes s, Block at, Py_ssize_t first,
+                 Py_ssize_t channels) noexcept nogil:
+    """columns[(c, i, j), (n, y, o)] = the pixel that weight (c, i, j) meets at place (y, o) of picture n, or 0.
 
-    x points to some channels of a picture; `width` numbers lie between two rows of `columns`.
+    For the places of a block and for `channels` channels from `first` on. 0 stands for what lies beyond the edge.
     """
-    cdef Py_ssize_t c, i, j, y, o, begin, end, top, bottom
+    cdef Py_ssize_t n, c, i, j, y, o, begin, end, top, bottom
+    cdef const floating *plane
     cdef const floating *pixels
-    cdef floating *target
-    for c in range(channels):
-        for i in range(s.HH):
-            inside(at.y * s.stride + i - s.pad, s.stride, s.H, at.rows, &top, &bottom)
-            for j in range(s.WW):
-                inside(j - s.pad, s.stride, s.W, s.OW, &begin, &end)
-                for o in range(top * s.OW):
-                    columns[o] = 0
-                for o in range(bottom * s.OW, at.rows * s.OW):
-                    columns[o] = 0
-                for y in range(top, bottom):
-                    target = columns + y * s.OW
-                    pixels = x + ((at.y + y) * s.stride + i - s.pad) * s.W + begin * s.stride + j - s.pad
-                    for o in range(begin):
-                        target[o] = 0
-                    if s.stride == 1:  # the compiler makes better code where it knows the stride
-                        copy(pixels, target + begin, end - begin, 1)
-                    elif s.stride == 2:
-                        copy(pixels, target + begin, end - begin, 2)
-                    else:
-                        copy(pixels, target + begin, end - begin, s.stride)
-                    for o in range(end, s.OW):
-                        target[o] = 0
-                columns += width
-        x += s.H * s.W
+    cdef floating *row
+    cdef floating *places
+    for n in range(at.pictures):
+        for c in range(channels):
+            plane = x + ((at.n + n) * s.C + first + c) * s.H * s.W
+            for i in range(s.HH):
+                inside(at.y * s.stride + i - s.pad, s.stride, s.H, at.rows, &top, &bottom)
+                for j in range(s.WW):
+                    inside(j - s.pad, s.stride, s.W, s.OW, &begin, &end)
+                    row = columns + ((c * s.HH + i) * s.WW + j) * at.width + n * at.area
+                    fill_with_zeros(row, top * s.OW)
+                    for y in range(top, bottom):
+                        pixels = plane + ((at.y + y) * s.stride + i - s.pad) * s.W + begin * s.stride + j - s.pad
+                        places = row + y * s.OW
+                        fill_with_zeros(places, begin)
+                        if s.stride == 1:  # the compiler makes better code where it knows the stride
+                            copy(pixels, places + begin, end - begin, 1)
+                        elif s.stride == 2:
+                            copy(pixels, places + begin, end - begin, 2)
+                        else:
+                            copy(pixels, places + begin, end - begin, s.stride)
+                        fill_with_zeros(places + end, s.OW - end)
+                    fill_with_zeros(row + bottom * s.OW, at.area - bottom * s.OW)
 
 
-cdef void col2im(floating *dx, const floating *columns, Py_ssize_t width, Sizes s, Py_ssize_t channels,
-                 Block at) noexcept nogil:
+cdef void col2im(floating *dx, const floating *columns, Sizes s, Block at, Py_ssize_t first,
+                 Py_ssize_t channels) noexcept nogil:
     """The adjoint of `im2col`: each pixel of dx receives the sum of all the columns' numbers that it was copied to."""
-    cdef Py_ssize_t c, i, j, y, begin, end, top, bottom
-    cdef const floating *source
+    cdef Py_ssize_t n, c, i, j, y, begin, end, top, bottom
+    cdef const floating *places
+    cdef const floating *row
+    cdef floating *plane
     cdef floating *pixels
-    for c in range(channels):
-        for i in range(s.HH):
-            inside(at.y * s.stride + i - s.pad, s.stride, s.H, at.rows, &top, &bottom)
-            for j in range(s.WW):
-                inside(j - s.pad, s.stride, s.W, s.OW, &begin, &end)
-                for y in range(top, bottom):
-                    source = columns + y * s.OW + begin
-                    pixels = dx + ((at.y + y) * s.stride + i - s.pad) * s.W + begin * s.stride + j - s.pad
-                    if s.stride == 1:
-                        add_back(pixels, source, end - begin, 1)
-                    else:
-                        add_back(pixels, source, end - begin, s.stride)
-                columns += width
-        dx += s.H * s.W
+    for n in range(at.pictures):
+        for c in range(channels):
+            plane = dx + ((at.n + n) * s.C + first + c) * s.H * s.W
+            for i in range(s.HH):
+                inside(at.y * s.stride + i - s.pad, s.stride, s.H, at.rows, &top, &bottom)
+                for j in range(s.WW):
+                    inside(j - s.pad, s.stride, s.W, s.OW, &begin, &end)
+                    row = columns + ((c * s.HH + i) * s.WW + j) * at.width + n * at.area
+                    for y in range(top, bottom):
+                        pixels = plane + ((at.y + y) * s.stride + i - s.pad) * s.W + begin * s.stride + j - s.pad
+                        places = row + y * s.OW + begin
+                        if s.stride == 1:
+                            add_back(pixels, places, end - begin, 1)
+                        else:
+                            add_back(pixels, places, end - begin, s.stride)
 
 
 # Matrix products ----------------------------------------------------------------------------------------------
@@ -201,15 +213,14 @@ cdef inline void add_row_sums(Py_ssize_t M, Py_ssize_t N, const floating *a, con
 cdef void forward_share(const floating *x, const floating *w, const floating *b, floating *out, floating *columns,
                         floating *product, Sizes s, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     """out of the pictures begin .. end - 1."""
-    cdef Py_ssize_t i, c, k, part, channels, window = s.HH * s.WW
+    cdef Py_ssize_t i, c, part, channels, window = s.HH * s.WW
     cdef Block at
     for i in range(number_of_blocks(s, begin, end)):
         at = block(s, begin, end, i)
         for part in range(parts(s.C, s.channels)):
             c = part * s.channels
             channels = min(s.channels, s.C - c)
-            for k in range(at.pictures):
-                im2col(x + ((at.n + k) * s.C + c) * s.H * s.W, columns + k * at.area, at.width, s, channels, at)
+            im2col(x, columns, s, at, c, channels)
             matmul(False, False, s.F, at.width, channels * window, w + c * window, s.C * window, columns, at.width,
                    part > 0, product, at.width)
         put_product(product, b, out, s, at)
@@ -241,10 +252,9 @@ cdef void backward_share(const floating *dout, const floating *x, const floating
                          floating *db, floating *columns, floating *product, const floating *ones, Sizes s,
                          Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     """dx of the pictures begin .. end - 1, and what they add to dw and db."""
-    cdef Py_ssize_t i, c, k, part, channels, depth, window = s.HH * s.WW
+    cdef Py_ssize_t i, c, part, channels, depth, window = s.HH * s.WW
     cdef Block at
-    for i in range(begin * s.C * s.H * s.W, end * s.C * s.H * s.W):
-        dx[i] = 0
+    fill_with_zeros(dx + begin * s.C * s.H * s.W, (end - begin) * s.C * s.H * s.W)
     for i in range(number_of_blocks(s, begin, end)):
         at = block(s, begin, end, i)
         get_product(dout, product, s, at)
@@ -253,20 +263,18 @@ cdef void backward_share(const floating *dout, const floating *x, const floating
             c = part * s.channels
             channels = min(s.channels, s.C - c)
             depth = channels * window
-            for k in range(at.pictures):
-                im2col(x + ((at.n + k) * s.C + c) * s.H * s.W, columns + k * at.area, at.width, s, channels, at)
+            im2col(x, columns, s, at, c, channels)
             matmul(False, True, s.F, depth, at.width, product, at.width, columns, at.width,
                    True, dw + c * window, s.C * window)  # dw += dout columns.T
             matmul(True, False, depth, at.width, s.F, w + c * window, s.C * window, product, at.width,
                    False, columns, at.width)  # gradients of the columns = w.T dout
-            for k in range(at.pictures):
-                col2im(dx + ((at.n + k) * s.C + c) * s.H * s.W, columns + k * at.area, at.width, s, channels, at)
+            col2im(dx, columns, s, at, c, channels)
 
 
 def conv_forward(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] w, const floating[::1] b,
                  Py_ssize_t stride, Py_ssize_t pad, int threads):
     """out (N, F, H', W')."""
-    cdef Sizes s = sizes_of(x.shape, w.shape, stride, pad)
+    cdef Sizes s = sizes_of(x.shape, w.shape, stride, pad, sizeof(floating))
     cdef int t, T = max(1, min(threads, s.N))
     dtype = np.float32 if floating is float else np.float64
     cdef floating[:, :, :, ::1] out = np.empty((s.N, s.F, s.OH, s.OW), dtype)
@@ -282,7 +290,7 @@ def conv_forward(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] w,
 def conv_backward(const floating[:, :, :, ::1] dout, const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] w,
                   Py_ssize_t stride, Py_ssize_t pad, int threads):
     """dx, dw, db of the shapes of x, w, b."""
-    cdef Sizes s = sizes_of(x.shape, w.shape, stride, pad)
+    cdef Sizes s = sizes_of(x.shape, w.shape, stride, pad, sizeof(floating))
     cdef int t, T = max(1, min(threads, s.N))
     dtype = np.float32 if floating is float else np.float64
     cdef floating[:, :, :, ::1] dx = np.empty((s.N, s.C, s.H, s.W), dtype)
@@ -298,19 +306,22 @@ def conv_backward(const floating[:, :, :, ::1] dout, const floating[:, :, :, ::1
     return dx.base, dw.base.sum(axis=0), db.base.sum(axis=0)
 
 
-# The courses' columns: the whole batch at once -------------------------------------------------------------------
+# The courses' columns: the whole batch at once -----------------------------------------------------------------
+
+
+cdef Block whole_batch(Sizes s):
+    """All in one block."""
+    s.pictures, s.rows = s.N, s.OH
+    return block(s, 0, s.N, 0)
 
 
 def im2col_6d(const floating[:, :, :, ::1] x, Py_ssize_t HH, Py_ssize_t WW, Py_ssize_t pad, Py_ssize_t stride):
     """Columns (C, HH, WW, N, H', W')."""
     cdef Py_ssize_t *w = [1, x.shape[1], HH, WW]
-    cdef Sizes s = sizes_of(x.shape, w, stride, pad)
-    cdef Py_ssize_t n
+    cdef Sizes s = sizes_of(x.shape, w, stride, pad, sizeof(floating))
     dtype = np.float32 if floating is float else np.float64
     cdef floating[:, :, :, :, :, ::1] columns = np.empty((s.C, HH, WW, s.N, s.OH, s.OW), dtype)
-    cdef Block at = whole_picture(s)
-    for n in range(s.N):
-        im2col(&x[n, 0, 0, 0], &columns[0, 0, 0, n, 0, 0], at.width, s, s.C, at)
+    im2col(&x[0, 0, 0, 0], &columns[0, 0, 0, 0, 0, 0], s, whole_batch(s), 0, s.C)
     return columns.base
 
 
@@ -319,22 +330,10 @@ def col2im_6d(const floating[:, :, :, :, :, ::1] columns, Py_ssize_t H, Py_ssize
     """Pictures (N, C, H, W): the sums of all columns (C, HH, WW, N, H', W') that a pixel was copied to."""
     cdef Py_ssize_t *x = [columns.shape[3], columns.shape[0], H, W]
     cdef Py_ssize_t *w = [1, columns.shape[0], columns.shape[1], columns.shape[2]]
-    cdef Sizes s = sizes_of(x, w, stride, pad)
-    cdef Py_ssize_t n
+    cdef Sizes s = sizes_of(x, w, stride, pad, sizeof(floating))
     cdef floating[:, :, :, ::1] dx = np.zeros((s.N, s.C, H, W), np.float32 if floating is float else np.float64)
-    cdef Block at = whole_picture(s)
-    for n in range(s.N):
-        col2im(&dx[n, 0, 0, 0], &columns[0, 0, 0, n, 0, 0], at.width, s, s.C, at)
+    col2im(&dx[0, 0, 0, 0], &columns[0, 0, 0, 0, 0, 0], s, whole_batch(s), 0, s.C)
     return dx.base
-
-
-cdef Block whole_picture(Sizes s):
-    """One picture, whose columns stand between those of the others."""
-    cdef Block at
-    at.n, at.pictures, at.y, at.rows = 0, 1, 0, s.OH
-    at.area = s.OH * s.OW
-    at.width = s.N * at.area
-    return at
 
 
 # Max-pooling --------------------------------------------------------------------------------------------------
@@ -422,8 +421,7 @@ def pool_backward(const floating[:, :, :, ::1] dout, const floating[:, :, :, ::1
     cdef bint halves = height == width == stride == 2
     for p in prange(planes, nogil=True, num_threads=threads, schedule="static"):
         if not halves:
-            for o in range(p * H * W, (p + 1) * H * W):
-                target[o] = 0
+            fill_with_zeros(target + p * H * W, H * W)
         for y in range(OH):
             corner = (p * H + y * stride) * W
             if halves:
