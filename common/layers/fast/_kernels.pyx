@@ -111,6 +111,30 @@ cdef inline void fill_with_zeros(floating *numbers, Py_ssize_t n) noexcept nogil
         numbers[o] = 0
 
 
+cdef inline void copy_row(const floating *pixels, floating *columns, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
+    """`copy`; where the compiler knows the stride, it makes better code."""
+    if stride == 1:
+        copy(pixels, columns, n, 1)
+    elif stride == 2:
+        copy(pixels, columns, n, 2)
+    else:
+        copy(pixels, columns, n, stride)
+
+
+cdef inline void clear_edges(floating *row, Py_ssize_t OW, Py_ssize_t rows, Py_ssize_t top, Py_ssize_t bottom,
+                             Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    """Zeros around the places top .. bottom - 1, begin .. end - 1 of rows x OW."""
+    cdef Py_ssize_t y, o
+    fill_with_zeros(row, top * OW)
+    fill_with_zeros(row + bottom * OW, (rows - bottom) * OW)
+    for o in range(begin):
+        for y in range(top, bottom):
+            row[y * OW + o] = 0
+    for o in range(end, OW):
+        for y in range(top, bottom):
+            row[y * OW + o] = 0
+
+
 cdef inline void add_back(floating *pixels, const floating *columns, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
     cdef Py_ssize_t o
     for o in range(n):
@@ -123,11 +147,12 @@ cdef void im2col(const floating *x, floating *columns, Sizes s, Block at, Py_ssi
 
     For the places of a block and for `channels` channels from `first` on. 0 stands for what lies beyond the edge.
     """
-    cdef Py_ssize_t n, c, i, j, y, o, begin, end, top, bottom
+    cdef Py_ssize_t n, c, i, j, y, begin, end, top, bottom
     cdef const floating *plane
     cdef const floating *pixels
     cdef floating *row
     cdef floating *places
+    cdef bint at_once = s.stride == 1 and s.OW == s.W  # all rows in one copy; what wraps around is cleared afterwards
     for n in range(at.pictures):
         for c in range(channels):
             plane = x + ((at.n + n) * s.C + first + c) * s.H * s.W
@@ -136,19 +161,14 @@ cdef void im2col(const floating *x, floating *columns, Sizes s, Block at, Py_ssi
                 for j in range(s.WW):
                     inside(j - s.pad, s.stride, s.W, s.OW, &begin, &end)
                     row = columns + ((c * s.HH + i) * s.WW + j) * at.width + n * at.area
-                    fill_with_zeros(row, top * s.OW)
-                    for y in range(top, bottom):
-                        pixels = plane + ((at.y + y) * s.stride + i - s.pad) * s.W + begin * s.stride + j - s.pad
-                        places = row + y * s.OW
-                        fill_with_zeros(places, begin)
-                        if s.stride == 1:  # the compiler makes better code where it knows the stride
-                            copy(pixels, places + begin, end - begin, 1)
-                        elif s.stride == 2:
-                            copy(pixels, places + begin, end - begin, 2)
-                        else:
-                            copy(pixels, places + begin, end - begin, s.stride)
-                        fill_with_zeros(places + end, s.OW - end)
-                    fill_with_zeros(row + bottom * s.OW, at.area - bottom * s.OW)
+                    pixels = plane + ((at.y + top) * s.stride + i - s.pad) * s.W + begin * s.stride + j - s.pad
+                    places = row + top * s.OW + begin
+                    if at_once and top < bottom and begin < end:
+                        copy(pixels, places, (bottom - top - 1) * s.OW + end - begin, 1)
+                    else:
+                        for y in range(bottom - top):
+                            copy_row(pixels + y * s.stride * s.W, places + y * s.OW, end - begin, s.stride)
+                    clear_edges(row, s.OW, at.rows, top, bottom, begin, end)
 
 
 cdef void col2im(floating *dx, const floating *columns, Sizes s, Block at, Py_ssize_t first,
@@ -167,13 +187,16 @@ cdef void col2im(floating *dx, const floating *columns, Sizes s, Block at, Py_ss
                 for j in range(s.WW):
                     inside(j - s.pad, s.stride, s.W, s.OW, &begin, &end)
                     row = columns + ((c * s.HH + i) * s.WW + j) * at.width + n * at.area
-                    for y in range(top, bottom):
-                        pixels = plane + ((at.y + y) * s.stride + i - s.pad) * s.W + begin * s.stride + j - s.pad
-                        places = row + y * s.OW + begin
+                    pixels = plane + ((at.y + top) * s.stride + i - s.pad) * s.W + begin * s.stride + j - s.pad
+                    places = row + top * s.OW + begin
+                    if s.stride == 1 and end - begin == s.OW == s.W:  # all rows at once
+                        add_back(pixels, places, (bottom - top) * s.OW, 1)
+                        continue
+                    for y in range(bottom - top):
                         if s.stride == 1:
-                            add_back(pixels, places, end - begin, 1)
+                            add_back(pixels + y * s.W, places + y * s.OW, end - begin, 1)
                         else:
-                            add_back(pixels, places, end - begin, s.stride)
+                            add_back(pixels + y * s.stride * s.W, places + y * s.OW, end - begin, s.stride)
 
 
 # Matrix products ----------------------------------------------------------------------------------------------
