@@ -1,4 +1,4 @@
-"""A small convolutional network that learns CIFAR-10 in ten passes, in PyTorch.
+"""A small convolutional network that learns CIFAR-10 in a few passes, in PyTorch.
 
 A whitening convolution that is computed and not learned, three blocks of two 3x3 convolutions, a linear head:
 2.0 million parameters at widths (64, 256, 256). The layout follows D. Page, "How to train your ResNet" (2018-19), and
