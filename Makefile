@@ -19,7 +19,7 @@ help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # The stamp is written last, so an interrupted installation is finished by the next command.
-$(READY): requirements.txt constraints.txt pyproject.toml setup.py common/layers/fast/_kernels.pyx
+$(READY): requirements.txt constraints.txt pyproject.toml setup.py $(wildcard common/layers/fast/*.pyx)
 	@$(PYTHON) tools/preflight.py
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python tools/install.py $(TORCH)
@@ -59,5 +59,5 @@ bench: $(READY)  ## run the benchmarks (ratios against peers)
 clean:  ## remove build products and the environment, keep the data and a learner's build/student
 	if [ -d build ]; then find build -mindepth 1 -maxdepth 1 ! -name student -exec rm -rf {} +; fi
 	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache .hypothesis
-	rm -f common/layers/fast/_kernels.c common/layers/fast/_kernels.*.so
+	rm -f common/layers/fast/*.c common/layers/fast/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

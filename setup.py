@@ -10,7 +10,9 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
-KERNELS = Extension("common.layers.fast._kernels", ["common/layers/fast/_kernels.pyx"])
+KERNELS = [
+    Extension(f"common.layers.fast.{name}", [f"common/layers/fast/{name}.pyx"]) for name in ("_convolution", "_pooling")
+]
 OPTIMISE, OPENMP, NATIVE = ("/O2", "/openmp", "") if sys.platform == "win32" else ("-O3", "-fopenmp", "-march=native")
 TRIALS = [[OPENMP, NATIVE], [NATIVE], [OPENMP], []]  # the first that the compiler knows is taken
 
@@ -28,7 +30,7 @@ class BuildWithWhatWorks(build_ext):
                 if not flags:
                     raise CompileError(str(error)) from error  # a warning, since the extension is optional
             else:
-                print("fast layers: compiled with", *extension.extra_compile_args)
+                print(f"{extension.name}: compiled with", *extension.extra_compile_args)
                 return
 
 
@@ -37,7 +39,7 @@ def extensions():
     try:
         from Cython.Build import cythonize
 
-        translated = cythonize([KERNELS])
+        translated = cythonize(KERNELS)
     except Exception as error:  # whatever it is, it is no reason to stop an installation
         print("fast layers: not compiled, their NumPy code will serve:", error)
         return []

@@ -1,11 +1,11 @@
-"""The fast layers against PyTorch and the courses' im2col: five convolutions and 2x2 max-pooling, float32.
+"""The fast layers against PyTorch and the courses' im2col: five convolutions and max-pooling, float32.
 
     python -m benchmarks.convolution [--backend cython|numpy] [--threads 2] [--rounds 5]
 
 Rivals: torch.nn.functional.conv2d on NCHW; the courses' strided im2col, which keeps the whole column matrix for the
 backward pass; sliding_window_view + tensordot (forward). Every rival runs in worker processes of its own, in turns.
 Claims (Cython): as fast as PyTorch forward + backward and at least 0.8 forward (geometric means, no shape below 0.6),
-2.5 times the courses' im2col, no more memory than PyTorch, and 1.7 times PyTorch's pooling.
+2.5 times the courses' im2col, no more memory than PyTorch, and 1.7 times PyTorch's 2x2 pooling.
 """
 
 from __future__ import annotations
@@ -121,34 +121,36 @@ def sliding_windows(layer: Layer, backward: bool) -> Callable:
     return warm(call)
 
 
-def our_pool() -> Callable:
-    """2x2 max-pooling, forward and backward."""
+def our_pool(size: int) -> Callable:
+    """Max-pooling of size x size with stride 2, forward and backward."""
     from common.layers import fast
 
-    x, dout = pool_data()
-    param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+    x, dout = pool_data(size)
+    param = {"pool_height": size, "pool_width": size, "stride": 2}
     return warm(lambda: fingerprint([fast.max_pool_backward_fast(dout, fast.max_pool_forward_fast(x, param)[1])]))
 
 
-def torch_pool() -> Callable:
+def torch_pool(size: int) -> Callable:
     """torch.nn.functional.max_pool2d, NCHW, forward and backward."""
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    x, dout = (torch.from_numpy(array) for array in pool_data())
+    x, dout = (torch.from_numpy(array) for array in pool_data(size))
     x.requires_grad_()
 
     def call():
-        (dx,) = torch.autograd.grad(torch.nn.functional.max_pool2d(x, 2), x, dout)
+        (dx,) = torch.autograd.grad(torch.nn.functional.max_pool2d(x, size, stride=2), x, dout)
         return fingerprint([dx.numpy()])
 
     return warm(call)
 
 
-def pool_data() -> tuple[np.ndarray, np.ndarray]:
+def pool_data(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """x and dout; x is larger where windows overlap, so that as many of them fit."""
     N, C, H, W = POOLED
     rng = np.random.RandomState(0)
-    return rng.randn(*POOLED).astype(np.float32), rng.randn(N, C, H // 2, W // 2).astype(np.float32)
+    x = rng.randn(N, C, H + size - 2, W + size - 2)
+    return x.astype(np.float32), rng.randn(N, C, H // 2, W // 2).astype(np.float32)
 
 
 def fingerprint(arrays: list[np.ndarray]) -> list[np.ndarray]:
@@ -193,6 +195,16 @@ def convolutions(backward: bool, rounds: int, repeats: int) -> list[dict[str, Me
     return results
 
 
+def pooling(size: int, rounds: int, repeats: int) -> float:
+    """Measure and print how many times as fast as PyTorch we pool."""
+    rivals = {"ours": partial(our_pool, size), "pytorch": partial(torch_pool, size)}
+    ours, theirs = compare(rivals, rounds, repeats).values()
+    assert agree(theirs.result, ours.result), "the pooling results differ"
+    speed = theirs.seconds / ours.seconds
+    print(f"max-pooling {size}x{size}, stride 2, of {POOLED}, forward + backward: {speed:.2f} times PyTorch's speed")
+    return speed
+
+
 def ratios(results: list[dict[str, Measured]], rival: str) -> list[float]:
     """How many times as fast ours is, shape by shape."""
     return [measured[rival].seconds / measured["ours"].seconds for measured in results]
@@ -223,10 +235,9 @@ def main() -> None:
     )
     forward = convolutions(False, options.rounds, options.repeats)
     both = convolutions(True, options.rounds, options.repeats)
-    pools = compare({"ours": our_pool, "pytorch": torch_pool}, options.rounds, options.repeats)
-    assert agree(pools["pytorch"].result, pools["ours"].result), "the pooling results differ"
-    pool = pools["pytorch"].seconds / pools["ours"].seconds
-    print(f"2x2 max-pooling of {POOLED}, forward + backward: {pool:.2f} times PyTorch's speed\n")
+    pool = pooling(2, options.rounds, options.repeats)
+    pooling(3, options.rounds, options.repeats)
+    print()
     if options.backend == "numpy":
         return
     memory = min(
@@ -237,7 +248,7 @@ def main() -> None:
     verdict("PyTorch, forward + backward, worst shape", min(ratios(both, "pytorch")), 0.6)
     verdict("strided im2col, forward + backward, geometric mean", geometric_mean(ratios(both, "strided im2col")), 2.5)
     verdict("PyTorch's extra memory / ours, worst shape", memory, 1.0)
-    verdict("PyTorch's pooling", pool, 1.7)
+    verdict("PyTorch's 2x2 pooling", pool, 1.7)
 
 
 if __name__ == "__main__":

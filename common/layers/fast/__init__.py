@@ -1,6 +1,6 @@
 """The fast convolution and max-pooling: the naive functions' signatures, caches, results and errors, much quicker.
 
-Two backends compute the same: "cython", the compiled kernels of `_kernels.pyx`, and "numpy", which needs no compiler
+Two backends compute the same: "cython", the compiled kernels of the `.pyx` files, and "numpy", which needs no compiler
 and serves when they are missing. `BACKEND` names the one in use; the environment variable WORKBOOK_FAST=numpy or
 WORKBOOK_FAST=cython chooses one before the first import.
 """

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from common.layers.fast import _kernels  # loads SciPy's BLAS, so that the controller below finds it
+from common.layers.fast import _convolution, _pooling  # the first loads SciPy's BLAS, for the controller below
 
 _all_blas = [it for it in ThreadpoolController().lib_controllers if it.user_api == "blas"]
 _scipys_blas = [it for it in _all_blas if any(part.startswith("scipy") for part in Path(it.filepath).parts[:-1])]
 _blas = _scipys_blas or _all_blas  # where SciPy has none of its own, it shares one
-_threads = _kernels.max_threads()
+_threads = _convolution.max_threads()
 
 
 def get_num_threads() -> int:
@@ -44,31 +44,31 @@ def _single_threaded_blas() -> Iterator[None]:
 def conv_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, stride: int, pad: int, size: tuple[int, int]):
     """out (N, F, *size)."""
     with _single_threaded_blas():
-        return _kernels.conv_forward(x, w, b, stride, pad, _threads)
+        return _convolution.conv_forward(x, w, b, stride, pad, _threads)
 
 
 def conv_backward(dout: np.ndarray, x: np.ndarray, w: np.ndarray, stride: int, pad: int):
     """dx, dw, db."""
     with _single_threaded_blas():
-        return _kernels.conv_backward(dout, x, w, stride, pad, _threads)
+        return _convolution.conv_backward(dout, x, w, stride, pad, _threads)
 
 
 def pool_forward(x: np.ndarray, window: tuple[int, int], stride: int, size: tuple[int, int]) -> np.ndarray:
     """out (N, C, *size)."""
-    return _kernels.pool_forward(x, *window, stride, _threads)
+    return _pooling.pool_forward(x, *window, stride, _threads)
 
 
 def pool_backward(dout: np.ndarray, x: np.ndarray, window: tuple[int, int], stride: int) -> np.ndarray:
     """dx of the shape of x."""
-    return _kernels.pool_backward(dout, x, *window, stride, _threads)
+    return _pooling.pool_backward(dout, x, *window, stride, _threads)
 
 
 def im2col(x: np.ndarray, HH: int, WW: int, pad: int, stride: int, size: tuple[int, int]) -> np.ndarray:
     """Columns (C*HH*WW, H'*W'*N), the pictures side by side at each place."""
-    columns = _kernels.im2col_6d(x, HH, WW, pad, stride)  # (C, HH, WW, N, H', W')
+    columns = _convolution.im2col_6d(x, HH, WW, pad, stride)  # (C, HH, WW, N, H', W')
     return columns.transpose(0, 1, 2, 4, 5, 3).reshape(columns.shape[0] * HH * WW, -1)
 
 
 def col2im_6d(columns: np.ndarray, shape: tuple[int, int], pad: int, stride: int) -> np.ndarray:
     """Columns (C, HH, WW, N, H', W') summed back into pictures (N, C, *shape)."""
-    return _kernels.col2im_6d(columns, *shape, pad, stride)
+    return _convolution.col2im_6d(columns, *shape, pad, stride)

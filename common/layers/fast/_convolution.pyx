@@ -1,12 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Compiled kernels of the convolution and of max-pooling: loops without Python, shared out among threads.
+"""Compiled kernels of the convolution: loops without Python, shared out among threads.
 
 The convolution is a matrix product, weights (F, C*HH*WW) times columns (C*HH*WW, H'*W'). The product is BLAS's work;
 what is left to do well is memory traffic. Hence the columns are made block by block, each block small enough to stay
 in the core's second-level cache until it is multiplied, and the backward pass makes them again instead of keeping
 them: making them costs less than reading them back from main memory.
 
-Threads share out the pictures. A share is a fixed range of them, so the result does not depend on who is faster.
+Threads share out the blocks (forward) or the pictures (backward, where the blocks of one picture meet in dx). A share
+is a fixed range of them, so the result does not depend on who is faster.
 N, C, H, W, F, HH, WW, stride and pad mean what they mean in `conv_forward_naive`; OH x OW is the output.
 """
 
@@ -235,11 +236,11 @@ cdef inline void add_row_sums(Py_ssize_t M, Py_ssize_t N, const floating *a, con
 
 cdef void forward_share(const floating *x, const floating *w, const floating *b, floating *out, floating *columns,
                         floating *product, Sizes s, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    """out of the pictures begin .. end - 1."""
+    """out of the blocks begin .. end - 1."""
     cdef Py_ssize_t i, c, part, channels, window = s.HH * s.WW
     cdef Block at
-    for i in range(number_of_blocks(s, begin, end)):
-        at = block(s, begin, end, i)
+    for i in range(begin, end):
+        at = block(s, 0, s.N, i)
         for part in range(parts(s.C, s.channels)):
             c = part * s.channels
             channels = min(s.channels, s.C - c)
@@ -298,7 +299,8 @@ def conv_forward(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] w,
                  Py_ssize_t stride, Py_ssize_t pad, int threads):
     """out (N, F, H', W')."""
     cdef Sizes s = sizes_of(x.shape, w.shape, stride, pad, sizeof(floating))
-    cdef int t, T = max(1, min(threads, s.N))
+    cdef Py_ssize_t blocks = number_of_blocks(s, 0, s.N)
+    cdef int t, T = max(1, min(threads, blocks))
     dtype = np.float32 if floating is float else np.float64
     cdef floating[:, :, :, ::1] out = np.empty((s.N, s.F, s.OH, s.OW), dtype)
     cdef Py_ssize_t width = s.pictures * s.rows * s.OW
@@ -306,7 +308,7 @@ def conv_forward(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] w,
     cdef floating[:, ::1] product = np.empty((T, s.F * width), dtype)
     for t in prange(T, nogil=True, num_threads=T, schedule="static", chunksize=1):
         forward_share(&x[0, 0, 0, 0], &w[0, 0, 0, 0], &b[0], &out[0, 0, 0, 0], &columns[t, 0], &product[t, 0], s,
-                      t * s.N // T, (t + 1) * s.N // T)
+                      t * blocks // T, (t + 1) * blocks // T)
     return out.base
 
 
@@ -317,16 +319,21 @@ def conv_backward(const floating[:, :, :, ::1] dout, const floating[:, :, :, ::1
     cdef int t, T = max(1, min(threads, s.N))
     dtype = np.float32 if floating is float else np.float64
     cdef floating[:, :, :, ::1] dx = np.empty((s.N, s.C, s.H, s.W), dtype)
-    cdef floating[:, :, :, :, ::1] dw = np.zeros((T, s.F, s.C, s.HH, s.WW), dtype)  # one for each share
+    cdef floating[:, :, :, ::1] dw = np.zeros((s.F, s.C, s.HH, s.WW), dtype)  # of the first share
+    cdef floating[:, :, :, :, ::1] more = np.zeros((T - 1, s.F, s.C, s.HH, s.WW), dtype)  # of the others
     cdef floating[:, ::1] db = np.zeros((T, s.F), dtype)
     cdef Py_ssize_t width = s.pictures * s.rows * s.OW
     cdef floating[::1] ones = np.ones(width, dtype)
     cdef floating[:, ::1] columns = np.empty((T, s.channels * s.HH * s.WW * width), dtype)
     cdef floating[:, ::1] product = np.empty((T, s.F * width), dtype)
     for t in prange(T, nogil=True, num_threads=T, schedule="static", chunksize=1):
-        backward_share(&dout[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], &dx[0, 0, 0, 0], &dw[t, 0, 0, 0, 0],
-                       &db[t, 0], &columns[t, 0], &product[t, 0], &ones[0], s, t * s.N // T, (t + 1) * s.N // T)
-    return dx.base, dw.base.sum(axis=0), db.base.sum(axis=0)
+        backward_share(&dout[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], &dx[0, 0, 0, 0],
+                       &more[t - 1, 0, 0, 0, 0] if t else &dw[0, 0, 0, 0], &db[t, 0], &columns[t, 0], &product[t, 0],
+                       &ones[0], s, t * s.N // T, (t + 1) * s.N // T)
+    total = dw.base
+    for share in more.base:
+        total += share
+    return dx.base, total, db.base.sum(axis=0)
 
 
 # The courses' columns: the whole batch at once -----------------------------------------------------------------
@@ -356,103 +363,4 @@ def col2im_6d(const floating[:, :, :, :, :, ::1] columns, Py_ssize_t H, Py_ssize
     cdef Sizes s = sizes_of(x, w, stride, pad, sizeof(floating))
     cdef floating[:, :, :, ::1] dx = np.zeros((s.N, s.C, H, W), np.float32 if floating is float else np.float64)
     col2im(&dx[0, 0, 0, 0], &columns[0, 0, 0, 0, 0, 0], s, whole_batch(s), 0, s.C)
-    return dx.base
-
-
-# Max-pooling --------------------------------------------------------------------------------------------------
-
-
-# The first of the largest numbers counts, and a NaN is larger than all. `x != x` is true for NaN alone. One plain
-# choice after the other, without `or`, is what the compiler can do for 8 or 16 places at once.
-
-
-cdef inline floating larger(floating first, floating later) noexcept nogil:
-    cdef floating value = first if later <= first else later
-    return first if first != first else value
-
-
-cdef inline floating kept(floating gradient, floating first, floating later) noexcept nogil:
-    """The share of `first` in the gradient of larger(first, later): all or nothing."""
-    cdef floating share = gradient if later <= first else 0
-    return gradient if first != first else share
-
-
-cdef inline floating taken(floating gradient, floating first, floating later) noexcept nogil:
-    """The share of `later`."""
-    cdef floating share = 0 if later <= first else gradient
-    return 0 if first != first else share
-
-
-cdef void halve(const floating *upper, const floating *lower, floating *out, Py_ssize_t n) noexcept nogil:
-    """2x2 pooling of two rows."""
-    cdef Py_ssize_t o
-    for o in range(n):
-        out[o] = larger(larger(upper[2 * o], upper[2 * o + 1]), larger(lower[2 * o], lower[2 * o + 1]))
-
-
-cdef void halve_back(const floating *upper, const floating *lower, const floating *dout, floating *dupper,
-                     floating *dlower, Py_ssize_t n) noexcept nogil:
-    """The gradients of the two rows."""
-    cdef Py_ssize_t o
-    cdef floating a, b, c, d, above, below
-    for o in range(n):
-        a, b, c, d = upper[2 * o], upper[2 * o + 1], lower[2 * o], lower[2 * o + 1]
-        above = kept(dout[o], larger(a, b), larger(c, d))
-        below = taken(dout[o], larger(a, b), larger(c, d))
-        dupper[2 * o], dupper[2 * o + 1] = kept(above, a, b), taken(above, a, b)
-        dlower[2 * o], dlower[2 * o + 1] = kept(below, c, d), taken(below, c, d)
-
-
-cdef inline Py_ssize_t largest(const floating *x, Py_ssize_t W, Py_ssize_t height, Py_ssize_t width) noexcept nogil:
-    """Where the first largest number of a window stands, counted from its first."""
-    cdef Py_ssize_t i, j, best = 0
-    for i in range(height):
-        for j in range(width):
-            if x[i * W + j] > x[best] or (x[i * W + j] != x[i * W + j] and x[best] == x[best]):
-                best = i * W + j
-    return best
-
-
-def pool_forward(const floating[:, :, :, ::1] x, Py_ssize_t height, Py_ssize_t width, Py_ssize_t stride, int threads):
-    """out (N, C, H', W')."""
-    cdef Py_ssize_t planes = x.shape[0] * x.shape[1], H = x.shape[2], W = x.shape[3], p, y, o
-    cdef Py_ssize_t OH = 1 + (H - height) // stride, OW = 1 + (W - width) // stride
-    cdef const floating *corner
-    cdef const floating *pixels = &x[0, 0, 0, 0]
-    cdef floating[:, :, :, ::1] out = np.empty((x.shape[0], x.shape[1], OH, OW), np.asarray(x).dtype)
-    cdef floating *target = &out[0, 0, 0, 0]
-    for p in prange(planes, nogil=True, num_threads=threads, schedule="static"):
-        for y in range(OH):
-            corner = pixels + (p * H + y * stride) * W
-            if height == width == stride == 2:
-                halve(corner, corner + W, target + (p * OH + y) * OW, OW)
-                continue
-            for o in range(OW):
-                target[(p * OH + y) * OW + o] = corner[o * stride + largest(corner + o * stride, W, height, width)]
-    return out.base
-
-
-def pool_backward(const floating[:, :, :, ::1] dout, const floating[:, :, :, ::1] x, Py_ssize_t height,
-                  Py_ssize_t width, Py_ssize_t stride, int threads):
-    """dx (N, C, H, W)."""
-    cdef Py_ssize_t planes = x.shape[0] * x.shape[1], H = x.shape[2], W = x.shape[3], p, y, o
-    cdef Py_ssize_t OH = dout.shape[2], OW = dout.shape[3], corner
-    cdef const floating *pixels = &x[0, 0, 0, 0]
-    cdef const floating *gradient = &dout[0, 0, 0, 0]
-    cdef floating[:, :, :, ::1] dx = np.empty((x.shape[0], x.shape[1], H, W), np.asarray(x).dtype)
-    cdef floating *target = &dx[0, 0, 0, 0]
-    cdef bint halves = height == width == stride == 2
-    for p in prange(planes, nogil=True, num_threads=threads, schedule="static"):
-        if not halves:
-            fill_with_zeros(target + p * H * W, H * W)
-        for y in range(OH):
-            corner = (p * H + y * stride) * W
-            if halves:
-                halve_back(pixels + corner, pixels + corner + W, gradient + (p * OH + y) * OW, target + corner,
-                           target + corner + W, OW)
-                continue
-            for o in range(OW):
-                target[corner + o * stride + largest(pixels + corner + o * stride, W, height, width)] += (
-                    gradient[(p * OH + y) * OW + o]
-                )
     return dx.base
