@@ -41,7 +41,7 @@ class Recipe:
         bf16: matrix products in bfloat16; None = if the device has units for it.
     """
 
-    epochs: int = 6
+    epochs: int = 10
     batch_size: int = 500
     widths: tuple[int, ...] = (64, 256, 256)
     whiten: bool = True
