@@ -214,7 +214,8 @@ def test_pooling_against_autograd(name, case, dtype, scatter):
 def test_pooling_with_ties_and_nan_is_the_naive_one(name, width, window, seed):
     param = dict(zip(("pool_height", "pool_width", "stride"), window, strict=True))
     rng = np.random.RandomState(seed)
-    x = rng.choice([0.0, 1.0, -np.inf, np.inf, np.nan], (2, 1, window[2] + window[0], (width - 1) * window[2] + window[1]))
+    height, wide, stride = window
+    x = rng.choice([0.0, 1.0, -np.inf, np.inf, np.nan], (2, 1, stride + height, (width - 1) * stride + wide))
     out, cache = max_pool_forward_naive(x, param)
     dout = rng.randn(*out.shape)
     got_out, dx = pool(name, x, param, dout)
