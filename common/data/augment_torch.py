@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 MEAN = (0.4914, 0.4822, 0.4465)  # of the CIFAR-10 training pictures, by colour, in [0, 1]
-STD = (0.2023, 0.1994, 0.2010)
+STD = (0.2023, 0.1994, 0.2010)  # the mean of the deviations within single pictures, as is customary
 FLIPS = ("alternate", "random", "none")
 
 
