@@ -327,7 +327,7 @@ def test_short_names_of_the_classes():
 
 def test_tensors_in_zero_to_one(small):
     torch = pytest.importorskip("torch")
-    from common.data.cifar10_torch import cifar10
+    from common.pytorch.data import cifar10
 
     X, y, _, yt = load_CIFAR10(small)
     x, labels, x_test, labels_test = cifar10(40, root=small)
@@ -340,7 +340,7 @@ def test_tensors_in_zero_to_one(small):
 @pytest.mark.parametrize("sizes", [(0, None), (-1, None), (61, None), (None, 0), (None, M + 1)])
 def test_tensor_sizes_that_cannot_be(small, sizes):
     pytest.importorskip("torch")
-    from common.data.cifar10_torch import cifar10
+    from common.pytorch.data import cifar10
 
     with pytest.raises(ValueError, match="it must be at least 1 and at most"):
         cifar10(*sizes, root=small)
@@ -349,7 +349,7 @@ def test_tensor_sizes_that_cannot_be(small, sizes):
 @pytest.mark.parametrize("bias, flatten", [(False, True), (True, True), (False, False)])
 def test_preprocessing(small, bias, flatten):
     torch = pytest.importorskip("torch")
-    from common.data.cifar10_torch import cifar10, preprocess_cifar10
+    from common.pytorch.data import cifar10, preprocess_cifar10
 
     data = preprocess_cifar10(bias, 0.2, torch.float64, flatten, root=small)
     x, y, x_test, _ = cifar10(dtype=torch.float64, root=small)
@@ -364,7 +364,7 @@ def test_preprocessing(small, bias, flatten):
 
 def test_preprocessing_bad_arguments(small):
     pytest.importorskip("torch")
-    from common.data.cifar10_torch import cifar10, preprocess_cifar10
+    from common.pytorch.data import cifar10, preprocess_cifar10
 
     for ratio in (0, 1, -0.5, 0.001):
         with pytest.raises(ValueError, match="validation_ratio is"):

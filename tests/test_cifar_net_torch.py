@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from common.classifiers import cifar_train_torch as recipe_module
-from common.classifiers.cifar_net_torch import CifarNet, ConvBlock, identity_filters, whitening_filters
-from common.classifiers.cifar_train_torch import (
+from common.pytorch import augment
+from common.pytorch import cifar_recipe as recipe_module
+from common.pytorch.cifar_net import CifarNet, ConvBlock, identity_filters, whitening_filters
+from common.pytorch.cifar_recipe import (
     DIAGONAL,
     Recipe,
     autocast,
@@ -24,8 +25,7 @@ from common.classifiers.cifar_train_torch import (
     predict,
     train,
 )
-from common.data import augment_torch as augment
-from common.optim_torch import Lookahead, Muon, orthogonalise, triangle
+from common.pytorch.optim import Lookahead, Muon, orthogonalise, triangle
 
 SMALL = Recipe(epochs=2, batch_size=20, widths=(6, 8, 8), bf16=False)
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import tensor_basics as tb
+from common.pytorch import tensor_basics as tb
 
 MATRIX = torch.arange(48).reshape(6, 8)
 seeds = st.integers(0, 2**31)

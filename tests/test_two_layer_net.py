@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.checks import compute_numeric_gradient, eval_numerical_gradient, rel_error
-from common.classifiers import two_layer_net_torch as twin
 from common.classifiers.two_layer_net import TwoLayerNet, cross_entropy
+from common.pytorch import two_layer_net as twin
 
 NAMES = ("W1", "b1", "W2", "b2")
 

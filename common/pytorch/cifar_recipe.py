@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from common.classifiers.cifar_net_torch import CifarNet
-from common.data.augment_torch import FLIPS, crop, flips, mirror, normalise, pad_reflect, views
-from common.optim_torch import Lookahead, Muon, triangle
+from common.pytorch.augment import FLIPS, crop, flips, mirror, normalise, pad_reflect, views
+from common.pytorch.cifar_net import CifarNet
+from common.pytorch.optim import Lookahead, Muon, triangle
 
 PLAIN = ((0, 0),)
 DIAGONAL = ((0, 0), (1, 1), (-1, -1))
@@ -225,7 +225,7 @@ def predict(
     Args:
         net: takes normalised pictures; left in the mode, training or evaluation, in which it came.
         images: (N, 3, H, W) uint8.
-        shifts, mirrored: as in `common.data.augment_torch.views`.
+        shifts, mirrored: as in `common.pytorch.augment.views`.
         batch_size: pictures a forward pass.
         bf16: as in `Recipe`.
     Returns:
