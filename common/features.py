@@ -31,7 +31,7 @@ def to_grey(im: np.ndarray) -> np.ndarray:
         TypeError: im does not hold real numbers.
     """
     im = _checked_picture(im, grey_allowed=True)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION features, 2
     return im @ GREY_WEIGHTS if im.ndim == 3 else im.astype(np.float64)
     ### END SOLUTION
 
@@ -44,7 +44,7 @@ def forward_differences(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         gx, gy: each (H, W), in grey levels per pixel.
     """
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION features, 2
     gx, gy = np.zeros_like(grey), np.zeros_like(grey)
     gx[:, :-1] = grey[:, 1:] - grey[:, :-1]
     gy[:-1, :] = grey[1:, :] - grey[:-1, :]
@@ -60,7 +60,7 @@ def fold_orientation(gx: np.ndarray, gy: np.ndarray) -> tuple[np.ndarray, np.nda
     Returns:
         magnitude >= 0 in the units of gx, and angle in degrees from 0 (brightness changes along x) to below 180.
     """
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION features, 3
     magnitude = np.sqrt(gx**2 + gy**2)
     angle = np.degrees(np.arctan2(gy, gx)) % 180  # -170 and 10 degrees are one line
     return magnitude, np.where(angle < 180, angle, 0)  # rounding: -1e-20 % 180 is 180, which has no bin
@@ -84,7 +84,7 @@ def orientation_histograms(
         ValueError: cell does not divide H and W, or orientations or cell is below 1.
     """
     rows, columns = _cells(magnitude.shape, orientations, cell)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION features, 4
     interval = (angle * orientations / 180).astype(int)  # (H, W), 0 .. orientations - 1
     row, column = (np.arange(size) // cell for size in magnitude.shape)
     ballot_box = (row[:, None] * columns + column) * orientations + interval  # (H, W), one number each
@@ -106,7 +106,7 @@ def hog_feature(im: np.ndarray, orientations: int = 9, cell: int = 8) -> np.ndar
         ValueError: im is no picture, holds values that are not finite, or is not made of whole cells.
         TypeError: im does not hold real numbers.
     """
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION features, 4
     gx, gy = forward_differences(to_grey(im))
     magnitude, angle = fold_orientation(gx, gy)
     return orientation_histograms(magnitude, angle, orientations, cell).ravel()
@@ -128,7 +128,7 @@ def to_hue(im: np.ndarray) -> np.ndarray:
         TypeError: im does not hold real numbers.
     """
     im = _checked_picture(im).astype(np.float64)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION features, 6
     r, g, b = im[..., 0], im[..., 1], im[..., 2]
     high = np.maximum(np.maximum(r, g), b)
     spread = high - np.minimum(np.minimum(r, g), b)
@@ -160,7 +160,7 @@ def color_histogram_hsv(
         raise ValueError(f"needs nbin >= 1 and xmin < xmax, got nbin={nbin}, xmin={xmin}, xmax={xmax}")
     if im.min() < xmin or im.max() > xmax:
         raise ValueError(f"im has values from {im.min()} to {im.max()}, outside xmin={xmin} .. xmax={xmax}")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION features, 6
     interval = (to_hue(im) * nbin).astype(int)  # (H, W), 0 .. nbin - 1
     counts = np.bincount(interval.ravel(), minlength=nbin).astype(np.float64)
     return counts / interval.size if normalized else counts
@@ -182,7 +182,7 @@ def color_cells(im: np.ndarray, cell: int = 8) -> np.ndarray:
     """
     im = _checked_picture(im).astype(np.float64)
     rows, columns = _cells(im.shape[:2], 1, cell)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION features, 10
     cells = im.reshape(rows, cell, columns, cell, 3)
     return np.stack([cells.mean(axis=(1, 3)), cells.std(axis=(1, 3))], axis=2).ravel()  # (rows, columns, 2, 3)
     ### END SOLUTION
@@ -266,7 +266,7 @@ def feature_scale(X_train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ValueError: X_train is not (N, F) with N >= 1, or holds values that are not finite.
     """
     X_train = _checked_features(X_train, "X_train")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION features, 7
     mean, std = X_train.mean(axis=0), X_train.std(axis=0)
     constant = std <= 1e-10 * np.abs(X_train).max(axis=0)
     return mean, np.where(constant, 1.0, std)
@@ -288,7 +288,7 @@ def scale_features(X: np.ndarray, mean: np.ndarray, std: np.ndarray, bias: bool 
     X = _checked_features(X, "X")
     if np.shape(mean) != (X.shape[1],) or np.shape(std) != (X.shape[1],):
         raise ValueError(f"X has {X.shape[1]} features a row, mean {np.shape(mean)} and std {np.shape(std)}")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION features, 7
     scaled = (X - mean) / std
     return np.hstack([scaled, np.ones((len(X), 1))]) if bias else scaled
     ### END SOLUTION

@@ -110,4 +110,4 @@ def tidy(source: str) -> str:
                 lines[first - 1] = line + (' """' if line.endswith('"') else '"""')
                 lines[first:last] = [None] * (last - first)
     kept = (line for line in lines if line is not None)
-    return "\n".join(line for line in kept if line.strip() not in ("### BEGIN SOLUTION", "### END SOLUTION"))
+    return "\n".join(line for line in kept if not line.strip().startswith(("### BEGIN SOLUTION", "### END SOLUTION")))

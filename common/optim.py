@@ -34,7 +34,7 @@ def sgd(w: np.ndarray, dw: np.ndarray, config: Config | None = None) -> tuple[np
         ValueError: the shapes differ, or a setting is out of range.
     """
     config = prepared(w, dw, config, learning_rate=1e-2)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION fully_connected_nets, 6
     w -= config["learning_rate"] * dw
     return w, config
     ### END SOLUTION
@@ -53,7 +53,7 @@ def sgd_momentum(w: np.ndarray, dw: np.ndarray, config: Config | None = None) ->
         ValueError: the shapes differ, or a setting is out of range.
     """
     config = prepared(w, dw, config, learning_rate=1e-2, momentum=0.9, velocity=None)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION fully_connected_nets, 9
     config["velocity"] = config["momentum"] * config["velocity"] - config["learning_rate"] * dw
     return w + config["velocity"], config
     ### END SOLUTION
@@ -72,7 +72,7 @@ def rmsprop(w: np.ndarray, dw: np.ndarray, config: Config | None = None) -> tupl
         ValueError: the shapes differ, or a setting is out of range.
     """
     config = prepared(w, dw, config, learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8, cache=None)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION fully_connected_nets, 9
     decay_rate = config["decay_rate"]
     config["cache"] = decay_rate * config["cache"] + (1 - decay_rate) * dw**2
     return w - config["learning_rate"] * dw / (np.sqrt(config["cache"]) + config["epsilon"]), config
@@ -93,7 +93,7 @@ def adam(w: np.ndarray, dw: np.ndarray, config: Config | None = None) -> tuple[n
         ValueError: the shapes differ, or a setting is out of range.
     """
     config = prepared(w, dw, config, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, m=None, v=None, t=0)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION fully_connected_nets, 9
     beta1, beta2 = config["beta1"], config["beta2"]
     config["t"] += 1  # before its use: at t = 0 the corrections would divide by zero
     config["m"] = beta1 * config["m"] + (1 - beta1) * dw

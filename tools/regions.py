@@ -11,6 +11,7 @@ from tools.notebooks import ToolError, plain_python
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 LOOKS_LIKE = re.compile(r"(?:<!--\s*)?#+\s*(begin|end)\s+solution", re.IGNORECASE)
+NAMED = re.compile(rf"{BEGIN} \w+, \d+")  # in a module: the notebook and section that teach it
 ANSWER = "*Your answer here.*"
 
 
@@ -42,7 +43,11 @@ def code_regions(source: str, where: str) -> list[Region]:
         functions = list(_functions(ast.parse(plain)))
     except (SyntaxError, tokenize.TokenError) as error:
         raise ToolError(f"{where}: not valid Python ({error})") from error
-    comments = [(t.start[0] - 1, t.string, t.line) for t in tokens if t.type == tokenize.COMMENT]
+    comments = [
+        (t.start[0] - 1, NAMED.sub(BEGIN, t.string), NAMED.sub(BEGIN, t.line))
+        for t in tokens
+        if t.type == tokenize.COMMENT
+    ]
     pairs = _pairs([c for c in comments if LOOKS_LIKE.match(c[1])], (BEGIN, END), where)
     return [_region(begin, end, plain.split("\n"), functions, where) for begin, end in pairs]
 

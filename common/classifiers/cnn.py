@@ -102,7 +102,7 @@ class ThreeLayerConvNet(ConvNet):
         Returns:
             W1, b1, W2, b2, W3, b3.
         """
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION convolutional_networks, 7
         params = {}
         for i, shape in enumerate(shapes.values(), start=1):
             params[f"W{i}"] = weight_scale * rng.standard_normal(shape)
@@ -113,7 +113,7 @@ class ThreeLayerConvNet(ConvNet):
     def forward(self, X: Array, mode: str) -> tuple[Array, list]:
         """Scores (N, num_classes) of the pictures X (N, C, H, W), and the caches; training and testing are the same."""
         p = self.params
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION convolutional_networks, 7
         maps, cache1 = conv_relu_pool_forward(X, p["W1"], p["b1"], self.conv_param, POOL_2X2)  # (N, F, H/2, W/2)
         hidden, cache2 = affine_relu_forward(maps, p["W2"], p["b2"])  # (N, hidden_dim)
         scores, cache3 = affine_forward(hidden, p["W3"], p["b3"])  # (N, num_classes)
@@ -124,7 +124,7 @@ class ThreeLayerConvNet(ConvNet):
         """{name: gradient} of the data loss from its gradient with respect to the scores."""
         grads = {}
         cache1, cache2, cache3 = caches
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION convolutional_networks, 7
         dhidden, grads["W3"], grads["b3"] = affine_backward(dscores, cache3)
         dmaps, grads["W2"], grads["b2"] = affine_relu_backward(dhidden, cache2)
         _, grads["W1"], grads["b1"] = conv_relu_pool_backward(dmaps, cache1)
@@ -215,7 +215,7 @@ class DeepConvNet(ConvNet):
             return weight_scale * rng.standard_normal((Din, Dout) if K is None else (Dout, Din, K, K))
 
         params = {}
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION convolutional_networks, 11
         channels = self.input_dim[0]
         for i, F in enumerate(self.num_filters, start=1):
             params[f"W{i}"], params[f"b{i}"] = weights(channels, F, K=3), np.zeros(F)
@@ -235,7 +235,7 @@ class DeepConvNet(ConvNet):
             mode: "train" or "test", for batch normalisation.
         """
         p, L, caches = self.params, self.num_layers, []
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION convolutional_networks, 11
         x = X
         for i in range(1, L):
             x, cache = self._macro_forward(i, x, mode)
@@ -259,7 +259,7 @@ class DeepConvNet(ConvNet):
         """{name: gradient} of the data loss from its gradient with respect to the scores."""
         grads, L, bn = {}, self.num_layers, self.batchnorm
         names = ("W", "b", "gamma", "beta") if bn else ("W", "b")
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION convolutional_networks, 11
         dx, grads[f"W{L}"], grads[f"b{L}"] = affine_backward(dscores, caches[-1])
         for i in reversed(range(1, L)):
             _, sandwich_backward = SANDWICHES[bn, i - 1 in self.max_pools]

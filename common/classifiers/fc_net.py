@@ -63,7 +63,7 @@ class TwoLayerNet:
         if scale == "kaiming":
             raise ValueError("weight_scale must be a number here; FullyConnectedNet knows 'kaiming'")
         D, H, C = sizes
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION fully_connected_nets, 5
         params = {
             "W1": scale * draw.randn(D, H),
             "b1": np.zeros(H),
@@ -85,7 +85,7 @@ class TwoLayerNet:
             ValueError: shapes that do not fit, labels out of range.
         """
         X, params, reg = np.asarray(X, self.dtype), self.params, self.reg
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION fully_connected_nets, 5
         W1, W2 = params["W1"], params["W2"]
         hidden, hidden_cache = affine_relu_forward(X, W1, params["b1"])  # (N, H)
         scores, scores_cache = affine_forward(hidden, W2, params["b2"])  # (N, C)
@@ -168,7 +168,7 @@ class FullyConnectedNet:
             {"W1": ..., "b1": ..., ...}; gamma and beta for all layers but the last if self.normalization.
         """
         params, L = {}, self.num_layers
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION fully_connected_nets, 7
         for i in range(1, L + 1):
             fan_in, fan_out = sizes[i - 1], sizes[i]
             if weight_scale == "kaiming":
@@ -191,7 +191,7 @@ class FullyConnectedNet:
             out (N, fan_out) and the cache.
         """
         W, b = self.params[f"W{i}"], self.params[f"b{i}"]
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION fully_connected_nets, 7
         if self.normalization:
             gamma, beta, norm_param = self.params[f"gamma{i}"], self.params[f"beta{i}"], self.bn_params[i - 1]
             out, cache = affine_norm_relu_forward(x, W, b, gamma, beta, norm_param, self.normalization)
@@ -213,7 +213,7 @@ class FullyConnectedNet:
         Returns:
             dx (N, fan_in) and {"Wi": dW, "bi": db, ...}, without the L2 term.
         """
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION fully_connected_nets, 7
         cache, dropout_cache = cache
         if self.use_dropout:
             dout = dropout_backward(dout, dropout_cache)
@@ -237,7 +237,7 @@ class FullyConnectedNet:
         for param in (self.dropout_param, *self.bn_params):
             param["mode"] = "test" if y is None else "train"
         out, L, reg, params = np.asarray(X, self.dtype), self.num_layers, self.reg, self.params
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION fully_connected_nets, 7
         caches = {}
         for i in range(1, L):
             out, caches[i] = self.hidden_forward(out, i)

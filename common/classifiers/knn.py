@@ -67,7 +67,7 @@ class KNearestNeighbor:
             Distances, (Nte, Ntr), in the units of X.
         """
         X = self._test_rows(X)
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION knn, 2
         dists = np.zeros((len(X), len(self.X_train)), X.dtype)
         for i in range(len(X)):
             for j in range(len(self.X_train)):
@@ -84,7 +84,7 @@ class KNearestNeighbor:
             Distances, (Nte, Ntr), in the units of X.
         """
         X = self._test_rows(X)
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION knn, 5
         dists = np.zeros((len(X), len(self.X_train)), X.dtype)
         for i in range(len(X)):
             dists[i] = np.sqrt(np.sum((X[i] - self.X_train) ** 2, axis=1))  # (D,) - (Ntr, D), summed over D
@@ -100,7 +100,7 @@ class KNearestNeighbor:
             Distances, (Nte, Ntr), in the units of X.
         """
         X = self._test_rows(X)
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION knn, 6
         sq_test = np.sum(X**2, axis=1)  # (Nte,)
         sq_dists = sq_test[:, None] + self.sq_train - 2 * X @ self.X_train.T  # (Nte, Ntr)
         return np.sqrt(np.maximum(sq_dists, 0))  # rounding can leave a tiny negative where a picture meets itself
@@ -120,7 +120,7 @@ class KNearestNeighbor:
         dists, k = np.asarray(dists), self._check_k(k)
         if dists.ndim != 2 or dists.shape[1] != len(self.y_train):
             raise ValueError(f"dists must be (num_test, {len(self.y_train)}), got shape {dists.shape}")
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION knn, 3
         return self.vote(k_smallest(dists, k))
         ### END SOLUTION
 
@@ -132,7 +132,7 @@ class KNearestNeighbor:
         Returns:
             Labels, (Nte,).
         """
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION knn, 3
         voters = self.y_train[neighbors]  # (Nte, k)
         votes = np.stack([np.sum(voters == label, axis=1) for label in self.classes], axis=1)  # (Nte, C)
         return self.classes[np.argmax(votes, axis=1)]  # the first maximum belongs to the smallest label
@@ -155,7 +155,7 @@ class KNearestNeighbor:
         X, k = self._test_rows(X), self._check_k(k)
         rows = min(len(X), max(1, int(BLOCK_BYTES / (len(self.X_train) * X.itemsize))))
         neighbors = np.empty((len(X), k), dtype=np.int64)
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION knn, 7
         half_sq_train = self.sq_train / 2
         memory = np.empty((rows, len(self.X_train)), X.dtype)  # used again for every block
         for start in range(0, len(X), rows):
@@ -230,7 +230,7 @@ def knn_cross_validate(
         raise ValueError(f"num_folds must be between 2 and the {len(X)} pictures, got {num_folds}")
     if not k_choices:
         raise ValueError("k_choices is empty")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION knn, 8
     accuracies: dict[int, list[float]] = {k: [] for k in k_choices}
     for fold in np.array_split(np.arange(len(X)), num_folds):
         model = KNearestNeighbor()
@@ -253,7 +253,7 @@ def knn_get_best_k(accuracies: dict[int, list[float]]) -> int:
     """
     if not accuracies:
         raise ValueError("accuracies is empty: run knn_cross_validate first")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION knn, 8
     return max(sorted(accuracies), key=lambda k: np.mean(accuracies[k]))
     ### END SOLUTION
 

@@ -31,7 +31,7 @@ def svm_loss_naive(W: np.ndarray, X: np.ndarray, y: np.ndarray, reg: float) -> t
     X, y = _check_batch(W, X, y, reg)
     _not_from_nan(np.sum(X), X)
     loss, dW = 0.0, np.zeros(W.shape, np.result_type(W, X))
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION svm, 3
     for x_i, y_i in zip(X, y, strict=True):
         scores = x_i @ W  # (C,)
         for j in range(W.shape[1]):
@@ -49,7 +49,7 @@ def svm_loss_vectorized(W: np.ndarray, X: np.ndarray, y: np.ndarray, reg: float)
     """Multiclass hinge loss and its gradient, without loops; arguments and results of `svm_loss_naive`."""
     X, y = _check_batch(W, X, y, reg)
     N, rows = len(X), np.arange(len(X))
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION svm, 4
     scores = X @ W  # (N, C)
     margins = np.maximum(0, scores - scores[rows, y][:, None] + 1)
     margins[rows, y] = 0
@@ -80,7 +80,7 @@ def softmax_loss_naive(W: np.ndarray, X: np.ndarray, y: np.ndarray, reg: float) 
     X, y = _check_batch(W, X, y, reg)
     _not_from_nan(np.sum(X), X)
     loss, dW = 0.0, np.zeros(W.shape, np.result_type(W, X))
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION softmax, 2
     for x_i, y_i in zip(X, y, strict=True):
         scores = x_i @ W  # (C,)
         scores -= np.max(scores)  # p does not change, exp cannot overflow
@@ -97,7 +97,7 @@ def softmax_loss_vectorized(W: np.ndarray, X: np.ndarray, y: np.ndarray, reg: fl
     """Cross-entropy and its gradient, without loops; arguments and results of `softmax_loss_naive`."""
     X, y = _check_batch(W, X, y, reg)
     N, rows = len(X), np.arange(len(X))
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION softmax, 3
     scores = X @ W  # (N, C)
     scores -= np.max(scores, axis=1, keepdims=True)
     log_p = scores - np.log(np.sum(np.exp(scores), axis=1, keepdims=True))
@@ -156,7 +156,7 @@ class LinearClassifier:
         losses, steps = [], progress(range(num_iters), disable=not verbose)
         for step in steps:
             X_batch, y_batch = sample_batch(X, y, batch_size, draw)
-            ### BEGIN SOLUTION
+            ### BEGIN SOLUTION svm, 5
             loss, dW = self.loss(X_batch, y_batch, reg)
             self.W -= learning_rate * dW
             ### END SOLUTION
@@ -178,7 +178,7 @@ class LinearClassifier:
         if self.W is None:
             raise ValueError("this classifier holds no weights: call train(X, y) or load(path) first")
         _check_width(self.W, X)
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION svm, 5
         return np.argmax(X @ self.W, axis=1)
         ### END SOLUTION
 

@@ -60,7 +60,7 @@ class TwoLayerNet:
         Returns:
             scores (N, C) and hidden (N, H), which is 0 where a unit is off.
         """
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION two_layer_net, 1
         a = X @ self.params["W1"] + self.params["b1"]  # (N, H)
         hidden = np.maximum(a, 0)
         scores = hidden @ self.params["W2"] + self.params["b2"]  # (N, C)
@@ -90,7 +90,7 @@ class TwoLayerNet:
 
     def penalty(self, reg: float) -> float:
         """The L2 term: reg times the sum of all squared weights, no 1/2, no biases."""
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION two_layer_net, 2
         return reg * float(np.sum(self.params["W1"] ** 2) + np.sum(self.params["W2"] ** 2))
         ### END SOLUTION
 
@@ -106,7 +106,7 @@ class TwoLayerNet:
             {name: gradient}, shapes as in params.
         """
         W1, W2 = self.params["W1"], self.params["W2"]
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION two_layer_net, 3
         dhidden = dscores @ W2.T  # (N, H)
         da = dhidden * (hidden > 0)  # ReLU lets the gradient through where the unit was on
         return {
@@ -168,7 +168,7 @@ class TwoLayerNet:
             name: value.copy() for name, value in self.params.items()
         }  # whoever holds the old ones keeps them
         velocity = {name: np.zeros_like(value) for name, value in self.params.items()}
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION two_layer_net, 4
         iterations_per_epoch = max(len(X) // batch_size, 1)  # a whole number: `it % 2.5 == 0` would skip epochs
         for it in range(num_iters):
             batch = rng.choice(len(X), batch_size)  # with replacement
@@ -196,7 +196,7 @@ class TwoLayerNet:
             learning_rate: of this step.
             momentum: share of the last step that is kept; 0 is plain SGD, W -= learning_rate dW.
         """
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION two_layer_net, 4
         for name, grad in grads.items():
             velocity[name] *= momentum
             velocity[name] -= learning_rate * grad
@@ -213,7 +213,7 @@ class TwoLayerNet:
         Raises:
             ValueError: as `loss`.
         """
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION two_layer_net, 4
         return np.argmax(self.loss(X), axis=1)
         ### END SOLUTION
 
@@ -254,7 +254,7 @@ def cross_entropy(scores: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]
         The loss and dscores (N, C).
     """
     rows = np.arange(len(scores))
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION two_layer_net, 2
     shifted = scores - scores.max(axis=1, keepdims=True)  # <= 0, so that exp cannot overflow
     log_probs = shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True))
     dscores = np.exp(log_probs)

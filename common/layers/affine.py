@@ -23,7 +23,7 @@ def affine_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> tuple[np.ndar
         raise ValueError(
             f"x (N, ...) with D numbers each, w (D, M) and b (M,) are needed, got {x.shape}, {w.shape}, {b.shape}"
         )
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION fully_connected_nets, 1
     rows = x.reshape(len(x), -1)  # (N, D)
     out = rows @ w + b  # (N, M)
     ### END SOLUTION
@@ -40,7 +40,7 @@ def affine_backward(dout: np.ndarray, cache: AffineCache) -> tuple[np.ndarray, n
         dx of the shape of x, dw (D, M), db (M,).
     """
     x, w, _ = cache
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION fully_connected_nets, 1
     dx = (dout @ w.T).reshape(x.shape)
     dw = x.reshape(len(x), -1).T @ dout  # (D, M)
     db = dout.sum(axis=0)  # (M,)

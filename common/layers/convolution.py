@@ -31,7 +31,7 @@ def conv_forward_naive(
         TypeError: numbers that are not floating.
     """
     stride, pad, out_height, out_width = conv_geometry(x, w, b, conv_param)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION convolutional_networks, 1
     _, _, HH, WW = w.shape
     padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
     out = np.empty((len(x), len(w), out_height, out_width), np.result_type(x, w))
@@ -57,7 +57,7 @@ def conv_backward_naive(dout: np.ndarray, cache: ConvCache) -> tuple[np.ndarray,
     x, w, b, conv_param = cache
     stride, pad, out_height, out_width = conv_geometry(x, w, b, conv_param)
     check_dout(dout, (len(x), len(w), out_height, out_width))
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION convolutional_networks, 3
     _, _, H, W = x.shape
     _, _, HH, WW = w.shape
     padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))

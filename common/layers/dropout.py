@@ -28,7 +28,7 @@ def dropout_forward(x: np.ndarray, dropout_param: dict[str, Any]) -> tuple[np.nd
     """
     mode, keep_prob = _read(dropout_param)
     mask = None
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION dropout, 1
     out = x
     if mode == "train":
         mask = (_uniform(x.shape, dropout_param) < keep_prob).astype(x.dtype)
@@ -48,7 +48,7 @@ def dropout_backward(dout: np.ndarray, cache: DropoutCache) -> np.ndarray:
         dx, of the shape of dout.
     """
     _, mask = cache
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION dropout, 2
     dx = dout if mask is None else dout * mask
     ### END SOLUTION
     return dx

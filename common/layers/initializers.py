@@ -31,7 +31,7 @@ def kaiming_initializer(
     """
     if min(Din, Dout, 1 if K is None else K) < 1:
         raise ValueError(f"Din, Dout and K must be at least 1, got {Din}, {Dout}, {K}")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION convolutional_networks, 10
     gain = 2.0 if relu else 1.0
     shape, fan_in = ((Din, Dout), Din) if K is None else ((Dout, Din, K, K), Din * K * K)
     weights = np.sqrt(gain / fan_in) * (rng or np.random).standard_normal(shape)

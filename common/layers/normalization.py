@@ -21,7 +21,7 @@ def batch_moments(x: np.ndarray, axes: Axes, bn_param: dict[str, Any]) -> tuple[
         mean (D,) and the biased variance (D,), of the dtype of x.
     """
     mode, momentum = bn_param["mode"], bn_param.get("momentum", 0.9)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION batch_normalization, 2
     if mode == "test":
         return bn_param["running_mean"], bn_param["running_var"]
     mean, var = x.mean(axis=axes), x.var(axis=axes)
@@ -53,7 +53,7 @@ def batchnorm_forward(
         ValueError: another mode, no rows, shapes that do not fit.
     """
     prepare(x, gamma, beta, bn_param, ndim=2)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION batch_normalization, 2
     mean, var = batch_moments(x, 0, bn_param)  # (D,)
     centred = x - mean
     std = np.sqrt(var + bn_param.get("eps", 1e-5))
@@ -73,7 +73,7 @@ def batchnorm_backward(dout: np.ndarray, cache: tuple) -> Gradients:
         dx (N, D), dgamma (D,), dbeta (D,).
     """
     mode, centred, std, x_hat, gamma = cache
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION batch_normalization, 4
     N = len(dout)
     dbeta = dout.sum(axis=0)  # out = gamma x_hat + beta
     dgamma = (dout * x_hat).sum(axis=0)
@@ -100,7 +100,7 @@ def batchnorm_backward_alt(dout: np.ndarray, cache: tuple) -> Gradients:
         dx (N, D), dgamma (D,), dbeta (D,).
     """
     mode, _, std, x_hat, gamma = cache
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION batch_normalization, 5
     N = len(dout)
     dbeta = dout.sum(axis=0)
     dgamma = (dout * x_hat).sum(axis=0)
@@ -126,7 +126,7 @@ def layernorm_forward(
         ValueError: no rows, shapes that do not fit.
     """
     check_shapes(x, gamma, beta, x.shape[1:2], ndim=2)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION batch_normalization, 11
     x_hat, std = standardize(x, 1, ln_param.get("eps", 1e-5))
     out = gamma * x_hat + beta
     ### END SOLUTION
@@ -143,7 +143,7 @@ def layernorm_backward(dout: np.ndarray, cache: tuple) -> Gradients:
         dx (N, D), dgamma (D,), dbeta (D,).
     """
     x_hat, std, gamma = cache
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION batch_normalization, 11
     dx = standardize_backward(dout * gamma, x_hat, std, 1)
     dgamma = (dout * x_hat).sum(axis=0)
     dbeta = dout.sum(axis=0)
@@ -161,7 +161,7 @@ def standardize(x: np.ndarray, axes: Axes, eps: float) -> tuple[np.ndarray, np.n
     Returns:
         x_hat of the shape of x, and std with the averaged axes kept as 1.
     """
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION batch_normalization, 11
     centred = x - x.mean(axis=axes, keepdims=True)
     std = np.sqrt((centred**2).mean(axis=axes, keepdims=True) + eps)
     return centred / std, std
@@ -178,7 +178,7 @@ def standardize_backward(dx_hat: np.ndarray, x_hat: np.ndarray, std: np.ndarray,
     Returns:
         dx, of the shape of dx_hat.
     """
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION batch_normalization, 11
     mean = dx_hat.mean(axis=axes, keepdims=True)
     along = (dx_hat * x_hat).mean(axis=axes, keepdims=True)
     return (dx_hat - mean - along * x_hat) / std

@@ -24,7 +24,7 @@ def max_pool_forward_naive(x: np.ndarray, pool_param: dict[str, Any]) -> tuple[n
         TypeError: numbers that are not floating.
     """
     height, width, stride, out_height, out_width = pool_geometry(x, pool_param)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION convolutional_networks, 4
     out = np.empty((*x.shape[:2], out_height, out_width), x.dtype)
     for i, j in np.ndindex(out_height, out_width):
         top, left = i * stride, j * stride
@@ -47,7 +47,7 @@ def max_pool_backward_naive(dout: np.ndarray, cache: PoolCache) -> np.ndarray:
     x, pool_param = cache
     height, width, stride, out_height, out_width = pool_geometry(x, pool_param)
     check_dout(dout, (*x.shape[:2], out_height, out_width))
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION convolutional_networks, 4
     dx = np.zeros_like(x)
     for n, c, i, j in np.ndindex(dout.shape):
         top, left = i * stride, j * stride

@@ -33,7 +33,7 @@ NORMS = {
 
 def affine_relu_forward(x: Array, w: Array, b: Array) -> tuple[Array, tuple]:
     """Affine, ReLU: x (N, d_1, ..., d_k), w (D, M), b (M,) -> out (N, M), cache."""
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION fully_connected_nets, 3
     a, affine_cache = affine_forward(x, w, b)
     out, relu_cache = relu_forward(a)
     return out, (affine_cache, relu_cache)
@@ -42,7 +42,7 @@ def affine_relu_forward(x: Array, w: Array, b: Array) -> tuple[Array, tuple]:
 
 def affine_relu_backward(dout: Array, cache: tuple) -> tuple[Array, Array, Array]:
     """dout (N, M) -> dx, dw, db of the shapes of x, w, b."""
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION fully_connected_nets, 3
     affine_cache, relu_cache = cache
     return affine_backward(relu_backward(dout, relu_cache), affine_cache)
     ### END SOLUTION
@@ -64,7 +64,7 @@ def affine_norm_relu_forward(
     """
     if normalization not in NORMS:
         raise ValueError(f"normalization must be one of {', '.join(NORMS)}, got {normalization!r}")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION batch_normalization, 7
     norm_forward, _ = NORMS[normalization]
     a, affine_cache = affine_forward(x, w, b)
     a, norm_cache = norm_forward(a, gamma, beta, norm_param)
@@ -75,7 +75,7 @@ def affine_norm_relu_forward(
 
 def affine_norm_relu_backward(dout: Array, cache: tuple) -> tuple[Array, Array, Array, Array, Array]:
     """dout (N, M) -> dx, dw, db, dgamma, dbeta."""
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION batch_normalization, 7
     normalization, affine_cache, norm_cache, relu_cache = cache
     _, norm_backward = NORMS[normalization]
     da, dgamma, dbeta = norm_backward(relu_backward(dout, relu_cache), norm_cache)

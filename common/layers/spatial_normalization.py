@@ -35,7 +35,7 @@ def spatial_batchnorm_forward(
         ValueError: another mode, an empty minibatch, shapes that do not fit.
     """
     prepare(x, gamma, beta, bn_param, ndim=4)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION convolutional_networks, 8
     mean, var = batch_moments(x, MAPS, bn_param)  # (C,)
     std = np.sqrt(var + bn_param.get("eps", 1e-5))
     scale = gamma / std
@@ -55,7 +55,7 @@ def spatial_batchnorm_backward(dout: np.ndarray, cache: tuple) -> Gradients:
         dx (N, C, H, W), dgamma (C,), dbeta (C,).
     """
     mode, x, mean, std, gamma = cache
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION convolutional_networks, 8
     x_hat = x - _per_channel(mean)
     x_hat *= _per_channel(1 / std)
     dbeta = dout.sum(axis=MAPS)
@@ -91,7 +91,7 @@ def spatial_groupnorm_forward(
     check_shapes(x, gamma, beta, (1, C, 1, 1), ndim=4)
     if G < 1 or C % G:
         raise ValueError(f"the number of groups G must divide the {C} channels, got {G}")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION convolutional_networks, 9
     groups = x.reshape(len(x), G, -1)  # (N, G, C/G H W)
     x_hat, std = standardize(groups, 2, gn_param.get("eps", 1e-5))
     x_hat = x_hat.reshape(x.shape)
@@ -110,7 +110,7 @@ def spatial_groupnorm_backward(dout: np.ndarray, cache: tuple) -> Gradients:
         dx (N, C, H, W), dgamma and dbeta (1, C, 1, 1).
     """
     x_hat, std, gamma, G = cache
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION convolutional_networks, 9
     groups = (len(dout), G, -1)
     dx = standardize_backward((dout * gamma).reshape(groups), x_hat.reshape(groups), std, 2).reshape(dout.shape)
     dgamma = (dout * x_hat).sum(axis=MAPS, keepdims=True)

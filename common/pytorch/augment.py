@@ -24,7 +24,7 @@ def normalise(images: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch
         ValueError: images is not (N, 3, H, W).
     """
     _check_images(images)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION pytorch, 2
     mean, std = (images.new_tensor(values, dtype=dtype).view(1, 3, 1, 1) for values in (MEAN, STD))
     return (images.to(dtype) - 255 * mean) / (255 * std)
     ### END SOLUTION
@@ -70,7 +70,7 @@ def crop(padded: torch.Tensor, top: torch.Tensor, left: torch.Tensor, size: int 
         raise ValueError(f"padded has shape {tuple(padded.shape)}; windows of {size} x {size} do not fit")
     if top.shape != (len(padded),) or left.shape != (len(padded),):
         raise ValueError(f"top and left must have shape ({len(padded)},), got {tuple(top.shape)}, {tuple(left.shape)}")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION pytorch, 11
     windows = padded.unfold(2, size, 1).unfold(3, size, 1)  # (N, C, places, places, size, size), a view: no copy
     return windows[torch.arange(len(padded), device=padded.device), :, top, left]
     ### END SOLUTION
@@ -85,7 +85,7 @@ def mirror(images: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
     Returns:
         (N, C, H, W), new.
     """
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION pytorch, 11
     return torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images)
     ### END SOLUTION
 
@@ -108,7 +108,7 @@ def flips(coin: torch.Tensor, epoch: int, how: str = "alternate", draw: torch.Ge
     """
     if how not in FLIPS:
         raise ValueError(f"how must be one of {FLIPS}, got {how!r}")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION pytorch, 11
     if how == "alternate":
         return coin ^ bool(epoch % 2)
     if how == "random":
@@ -135,7 +135,7 @@ def views(
         raise ValueError("shifts is empty; ((0, 0),) is the picture itself")
     margin = max(abs(step) for shift in shifts for step in shift)
     padded, (height, width) = pad_reflect(images, margin), images.shape[2:]
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION pytorch, 15
     batches = [padded[:, :, margin - y : margin - y + height, margin - x : margin - x + width] for y, x in shifts]
     return batches + [batch.flip(3) for batch in batches] if mirrored else batches
     ### END SOLUTION

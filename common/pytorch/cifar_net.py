@@ -43,7 +43,7 @@ def whitening_filters(images: torch.Tensor, size: int = 2, eps: float = 5e-4) ->
         raise TypeError(f"images is {images.dtype}; normalise it to a floating type first")
     if len(images) * (images.shape[2] - size + 1) * (images.shape[3] - size + 1) < 2:
         raise ValueError("images holds a single patch; a covariance needs two or more")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION pytorch, 9
     channels = images.shape[1]
     patches = nn.functional.unfold(images, size).transpose(1, 2).reshape(-1, channels * size * size)  # (P, K)
     values, vectors = torch.linalg.eigh(torch.cov(patches.T.double()))  # rising eigenvalues, vectors in columns
@@ -62,7 +62,7 @@ def identity_filters(weight: torch.Tensor) -> None:
 
     Source: Dirac initialisation, S. Zagoruyko and N. Komodakis, "DiracNets" (2017).
     """
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION pytorch, 10
     count, middle = min(weight.shape[:2]), weight.shape[2] // 2
     weight[:count] = 0
     weight[range(count), range(count), middle, middle] = 1
@@ -79,7 +79,7 @@ class ConvBlock(nn.Module):
         self.norm1, self.norm2 = (_norm(channels_out) for _ in range(2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION pytorch, 10
         x = nn.functional.max_pool2d(self.conv1(x), 2)  # pool first: norm and GELU then see a quarter of the values
         x = _gelu(self.norm1(x))
         return _gelu(self.norm2(self.conv2(x)))
@@ -142,7 +142,7 @@ class CifarNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Scores (N, num_classes) of normalised images (N, 3, H, W)."""
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION pytorch, 10
         x = self.blocks(_gelu(self.whiten(x)))
         x = x.amax(dim=(2, 3))  # (N, widths[-1])
         return self.head(x / x.shape[1])

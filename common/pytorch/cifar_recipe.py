@@ -92,7 +92,7 @@ def optimisers(net: CifarNet, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
     PyTorch multiplies weight_decay by the rate, so it is divided by it here: all groups shrink equally fast.
     """
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION pytorch, 12
     trained = [p for p in net.parameters() if p.requires_grad]
     filters = [p for p in trained if p.ndim == 4]
     biases = [p for p in trained if p.ndim == 1]
@@ -236,7 +236,7 @@ def predict(
     device, was_training = next(net.parameters()).device, net.training
     net.eval()
     try:
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION pytorch, 15
         scores = []
         for batch in images.split(batch_size):
             with torch.inference_mode(), autocast(device, bf16):

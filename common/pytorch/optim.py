@@ -23,7 +23,7 @@ def triangle(fraction: float, peak: float = 0.2, start: float = 0.2, end: float 
     """
     if not 0 <= fraction <= 1 or not 0 <= peak < 1:
         raise ValueError(f"fraction must be in [0, 1] and peak in [0, 1), got {fraction} and {peak}")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION pytorch, 13
     if fraction < peak:
         return start + (1 - start) * fraction / peak
     return end + (1 - end) * (1 - fraction) / (1 - peak)
@@ -48,7 +48,7 @@ def orthogonalise(G: torch.Tensor, steps: int = 3) -> torch.Tensor:
     """
     if G.ndim != 2 or steps < 0:
         raise ValueError(f"G has shape {tuple(G.shape)} and steps is {steps}; a matrix and steps >= 0 are needed")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION pytorch, 12
     a, b, c = 3.4445, -4.7750, 2.0315
     X = G.T if G.shape[0] > G.shape[1] else G  # the products are smaller this way round
     X = X / (X.norm() + 1e-7)  # now no singular value is above 1
@@ -95,7 +95,7 @@ class Muon(torch.optim.Optimizer):
     def _step(self, p: torch.Tensor, lr: float, momentum: float, steps: int) -> None:
         """One step for one parameter, in place."""
         velocity = self.state[p].setdefault("velocity", torch.zeros_like(p))
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION pytorch, 12
         velocity.mul_(momentum).add_(p.grad)
         ahead = p.grad + momentum * velocity  # Nesterov: look one step further along the velocity
         p.mul_(len(p) ** 0.5 / p.norm())
@@ -127,7 +127,7 @@ class Lookahead:
         """
         if not 0 <= keep <= 1:
             raise ValueError(f"keep must be in [0, 1], got {keep}")
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION pytorch, 13
         with torch.no_grad():
             for slow, fast in zip(self.slow, self.fast, strict=True):
                 slow.lerp_(fast, 1 - keep)

@@ -59,7 +59,7 @@ def create_sample_tensor() -> Tensor:
     Returns:
         (3, 2) float32.
     """
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 1
     x = torch.zeros(3, 2)
     x[0, 1] = 10
     x[1, 0] = 100
@@ -85,7 +85,7 @@ def mutate_tensor(x: Tensor, indices: Sequence[tuple[int, ...]], values: Sequenc
         raise ValueError(f"indices and values must be equally long, got {len(indices)} and {len(values)}")
     for index in indices:
         _require_index(x, index)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 1
     for index, value in zip(indices, values, strict=True):
         x[index] = value
     return x
@@ -111,7 +111,7 @@ def count_tensor_elements(x: Tensor) -> int:
         TypeError: x is no tensor.
     """
     _require_tensor(x)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 1
     return math.prod(x.shape)  # the empty product is 1
     ### END SOLUTION
 
@@ -129,7 +129,7 @@ def create_tensor_of_pi(M: int, N: int) -> Tensor:
     """
     if _whole(M, "M") < 0 or _whole(N, "N") < 0:
         raise ValueError(f"M and N must be 0 or more, got M={M} and N={N}")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 1
     return torch.full((M, N), 3.14)
     ### END SOLUTION
 
@@ -145,7 +145,7 @@ def multiples_of_ten(start: int, stop: int) -> Tensor:
         TypeError: start or stop is not a whole number.
     """
     start, stop = _whole(start, "start"), _whole(stop, "stop")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 2
     first, last = -(-start // 10), stop // 10  # start / 10 rounded up, stop / 10 rounded down
     return 10 * torch.arange(first, max(first, last + 1), dtype=torch.float64)
     ### END SOLUTION
@@ -166,7 +166,7 @@ def slice_indexing_practice(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         TypeError, ValueError: x is no matrix of that size.
     """
     _require_matrix(x, 3, 5)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 3
     last_row = x[-1]
     third_col = x[:, 2:3]
     first_two_rows_three_cols = x[:2, :3]
@@ -186,7 +186,7 @@ def slice_assignment_practice(x: Tensor) -> Tensor:
         TypeError, ValueError: x is no matrix of that size.
     """
     _require_matrix(x, 4, 6)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 3
     x[:2, 0] = 0
     x[:2, 1] = 1
     x[:2, 2:6] = 2
@@ -211,7 +211,7 @@ def shuffle_cols(x: Tensor) -> Tensor:
         TypeError, ValueError: x is no matrix of that size.
     """
     _require_matrix(x, columns=3)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 4
     return x[:, [0, 0, 2, 1]]
     ### END SOLUTION
 
@@ -227,7 +227,7 @@ def reverse_rows(x: Tensor) -> Tensor:
         TypeError, ValueError: x is no matrix.
     """
     _require_matrix(x)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 4
     return x[torch.arange(len(x) - 1, -1, -1)]
     ### END SOLUTION
 
@@ -243,7 +243,7 @@ def take_one_elem_per_col(x: Tensor) -> Tensor:
         TypeError, ValueError: x is no matrix of that size.
     """
     _require_matrix(x, 4, 3)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 4
     return x[[1, 0, 3], [0, 1, 2]]
     ### END SOLUTION
 
@@ -261,7 +261,7 @@ def count_negative_entries(x: Tensor) -> int:
     _require_tensor(x)
     if x.is_complex():
         raise TypeError(f"x must hold real numbers, got {x.dtype}")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 4
     return int((x < 0).sum())
     ### END SOLUTION
 
@@ -279,7 +279,7 @@ def sum_positive_entries(x: Tensor) -> int:
     _require_tensor(x)
     if x.is_floating_point() or x.is_complex():
         raise TypeError(f"x must hold integers, got {x.dtype}")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 4
     return int(x[x > 0].sum())
     ### END SOLUTION
 
@@ -298,7 +298,7 @@ def make_one_hot(x: Sequence[int]) -> Tensor:
     labels = [_whole(label, "every label in x") for label in x]
     if not labels or min(labels) < 0:
         raise ValueError(f"x must hold one or more labels of 0 or more, got {labels}")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 4
     one_hot = torch.zeros(len(labels), 1 + max(labels))
     one_hot[torch.arange(len(labels)), labels] = 1
     return one_hot
@@ -321,7 +321,7 @@ def reshape_practice(x: Tensor) -> Tensor:
     _require_tensor(x)
     if x.shape != (24,):
         raise ValueError(f"x must have shape (24,), got {tuple(x.shape)}")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 5
     halves = x.reshape(2, 3, 4)  # (half, row, column)
     return halves.transpose(0, 1).reshape(3, 8)
     ### END SOLUTION
@@ -338,7 +338,7 @@ def zero_row_min(x: Tensor) -> Tensor:
         TypeError, ValueError: x is no matrix of that size.
     """
     _require_matrix(x, columns=1)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 6
     y = x.clone()
     y[torch.arange(len(x)), x.argmin(dim=1)] = 0
     return y
@@ -359,7 +359,7 @@ def normalize_columns(x: Tensor) -> Tensor:
     _require_matrix(x, rows=2)
     if constant := torch.nonzero((x == x[0]).all(dim=0)).flatten().tolist():
         raise ValueError(f"x: columns {constant} are constant; their standard deviation is 0")
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 7
     M = len(x)
     centered = x - x.sum(dim=0) / M  # (M, N) - (N,)
     std = ((centered**2).sum(dim=0) / (M - 1)) ** 0.5  # (N,)
@@ -389,7 +389,7 @@ def batched_matrix_multiply(x: Tensor, y: Tensor, use_loop: bool = True) -> Tens
 
 def batched_matrix_multiply_loop(x: Tensor, y: Tensor) -> Tensor:
     """One product after the other; arguments as for `batched_matrix_multiply`."""
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 8
     z = x.new_zeros(x.shape[0], x.shape[1], y.shape[2])  # (B, N, P)
     for b in range(len(x)):
         z[b] = x[b] @ y[b]
@@ -399,7 +399,7 @@ def batched_matrix_multiply_loop(x: Tensor, y: Tensor) -> Tensor:
 
 def batched_matrix_multiply_noloop(x: Tensor, y: Tensor) -> Tensor:
     """All products with one call; arguments as for `batched_matrix_multiply`."""
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 8
     return x @ y
     ### END SOLUTION
 
@@ -417,7 +417,7 @@ def mm_on_gpu(x: Tensor, w: Tensor) -> Tensor:
         ValueError: the shapes do not fit together.
     """
     _require_factors(x, w, "w", 2)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION tensor_basics, 9
     if not torch.cuda.is_available():
         warnings.warn("mm_on_gpu: PyTorch sees no CUDA device; multiplying on the CPU", stacklevel=2)
         return x @ w

@@ -92,7 +92,7 @@ def nn_forward_pass(params: Params, X: torch.Tensor) -> tuple[torch.Tensor, torc
         TypeError: X has another dtype than W1.
     """
     _check_rows(params, X)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION two_layer_net, 13
     hidden = (X @ params["W1"] + params["b1"]).clamp(min=0)  # (N, H)
     scores = hidden @ params["W2"] + params["b2"]  # (N, C)
     return scores, hidden
@@ -118,7 +118,7 @@ def nn_forward_backward(params: Params, X: torch.Tensor, y: torch.Tensor | None 
         return scores
     _check_labels(params, X, y, "y")
     reg, rows, W1, W2 = checked_reg(reg), torch.arange(len(y), device=y.device), params["W1"], params["W2"]
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION two_layer_net, 13
     log_probs = scores - torch.logsumexp(scores, dim=1, keepdim=True)  # logsumexp shifts by the maximum itself
     loss = -log_probs[rows, y].mean() + reg * (W1.square().sum() + W2.square().sum())
     dscores = log_probs.exp()
@@ -172,7 +172,7 @@ def nn_train(
     if num_iters < 1 or batch_size < 1:
         raise ValueError(f"num_iters and batch_size must be at least 1, got {num_iters}, {batch_size}")
     history = {"loss_history": [], "train_acc_history": [], "val_acc_history": []}
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION two_layer_net, 13
     iterations_per_epoch = max(len(X) // batch_size, 1)
     for it in range(num_iters):
         batch = torch.randint(len(X), (batch_size,), generator=generator).to(X.device)
@@ -193,14 +193,14 @@ def nn_train(
 
 def nn_predict(params: Params, loss_func: Callable, X: torch.Tensor) -> torch.Tensor:
     """Labels (N,) of the rows X (N, D): the class with the highest score."""
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION two_layer_net, 13
     return loss_func(params, X).argmax(dim=1)
     ### END SOLUTION
 
 
 def nn_get_search_params() -> tuple[list[float], list[int], list[float], list[float]]:
     """Candidates for a small search: learning rates, hidden sizes, regularisation strengths, decays."""
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION two_layer_net, 13
     return [0.2, 0.5], [64, 128], [1e-6, 1e-4], [0.95]
     ### END SOLUTION
 
@@ -233,7 +233,7 @@ def find_best_net(
     if not candidates:
         raise ValueError("nothing to search: get_param_set_fn gave an empty list")
     best = (None, None, -1.0)  # even a network that gets everything wrong beats it
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION two_layer_net, 13
     for size, rate, reg, decay in candidates:
         draw = torch.Generator().manual_seed(seed)
         num_classes = int(y.max()) + 1
