@@ -11,6 +11,7 @@ never written to.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def sgd(w: np.ndarray, dw: np.ndarray, config: Config | None = None) -> tuple[np
     Raises:
         ValueError: the shapes differ, or a setting is out of range.
     """
-    config = prepared(w, dw, config, learning_rate=1e-2)
+    config = with_defaults(w, dw, config, learning_rate=1e-2)
     ### BEGIN SOLUTION fully_connected_nets, 6
     w -= config["learning_rate"] * dw
     return w, config
@@ -52,7 +53,7 @@ def sgd_momentum(w: np.ndarray, dw: np.ndarray, config: Config | None = None) ->
     Raises:
         ValueError: the shapes differ, or a setting is out of range.
     """
-    config = prepared(w, dw, config, learning_rate=1e-2, momentum=0.9, velocity=None)
+    config = with_defaults(w, dw, config, learning_rate=1e-2, momentum=0.9, velocity=None)
     ### BEGIN SOLUTION fully_connected_nets, 9
     config["velocity"] = config["momentum"] * config["velocity"] - config["learning_rate"] * dw
     return w + config["velocity"], config
@@ -71,7 +72,7 @@ def rmsprop(w: np.ndarray, dw: np.ndarray, config: Config | None = None) -> tupl
     Raises:
         ValueError: the shapes differ, or a setting is out of range.
     """
-    config = prepared(w, dw, config, learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8, cache=None)
+    config = with_defaults(w, dw, config, learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8, cache=None)
     ### BEGIN SOLUTION fully_connected_nets, 9
     decay_rate = config["decay_rate"]
     config["cache"] = decay_rate * config["cache"] + (1 - decay_rate) * dw**2
@@ -92,7 +93,7 @@ def adam(w: np.ndarray, dw: np.ndarray, config: Config | None = None) -> tuple[n
     Raises:
         ValueError: the shapes differ, or a setting is out of range.
     """
-    config = prepared(w, dw, config, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, m=None, v=None, t=0)
+    config = with_defaults(w, dw, config, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, m=None, v=None, t=0)
     ### BEGIN SOLUTION fully_connected_nets, 9
     beta1, beta2 = config["beta1"], config["beta2"]
     config["t"] += 1  # before its use: at t = 0 the corrections would divide by zero
@@ -104,8 +105,21 @@ def adam(w: np.ndarray, dw: np.ndarray, config: Config | None = None) -> tuple[n
     ### END SOLUTION
 
 
-def prepared(w: np.ndarray, dw: np.ndarray, config: Config | None, **defaults: float | None) -> Config:
-    """config, completed in place and checked, so that the rules above are nothing but their formulas.
+def rule(update_rule: str | Callable) -> Callable:
+    """The function of an update rule, given by its name in `RULES` or as the function itself.
+
+    Raises:
+        ValueError: no such rule.
+    """
+    if callable(update_rule):
+        return update_rule
+    if update_rule not in RULES:
+        raise ValueError(f"update_rule must be a function or one of {', '.join(RULES)}, got {update_rule!r}")
+    return globals()[update_rule]
+
+
+def with_defaults(w: np.ndarray, dw: np.ndarray, config: Config | None, **defaults: float | None) -> Config:
+    """config with its defaults filled in, in place, and checked, so that the rules above are only their formulas.
 
     Args:
         w, dw: parameter and gradient; their shapes have to agree, or NumPy would broadcast a bug away.

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common import storage
 from common.checks import grad_check_sparse
 from common.classifiers.cnn import DeepConvNet, ThreeLayerConvNet
 from common.solver import Solver
@@ -168,13 +169,13 @@ def test_params_of_the_course():
     assert list(ThreeLayerConvNet().params) == ["W1", "b1", "W2", "b2", "W3", "b3"]
 
 
-def test_max_pools_are_macro_layers_counted_from_zero():
+def test_max_pools_are_blocks_counted_from_zero():
     net = DeepConvNet((3, 16, 8), (2, 3, 4), (0, 2), rng=0)
     assert net.params["W4"].shape == (4 * 4 * 2, 10)  # 16 x 8, halved twice
     shapes = []
     x = np.zeros((1, 3, 16, 8), np.float32)
     for i in (1, 2, 3):
-        x, _ = net._macro_forward(i, x, "train")
+        x, _ = net.block_forward(x, i, "train")
         shapes.append(x.shape[1:])
     assert shapes == [(2, 8, 4), (3, 8, 4), (4, 4, 2)]
     assert DeepConvNet((3, 16, 8), (2, 3), ()).params["W3"].shape == (3 * 16 * 8, 10)
@@ -276,13 +277,21 @@ def test_what_cannot_be_loaded_leaves_the_net_as_it_was(tmp_path):
     assert all(np.array_equal(net.params[name], before[name]) for name in before)
 
 
-def test_a_failed_save_keeps_the_old_file(tmp_path):
+def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
+    """The disk is full when the new file is open and half written."""
     net = ThreeLayerConvNet((1, 2, 2), 1, 1, 1)
     net.save(tmp_path / "net")
-    old = (tmp_path / "net").read_bytes()
-    net.params["W1"] = object()
-    with pytest.raises(Exception):  # noqa: B017 - whatever stops it
+    old, beside = (tmp_path / "net").read_bytes(), []
+
+    def full(number):
+        beside.extend(path.stat().st_size for path in tmp_path.iterdir() if path.name != "net")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage.os, "fsync", full)
+    net.params["W1"] = net.params["W1"] + 1
+    with pytest.raises(OSError, match="No space left"):
         net.save(tmp_path / "net")
+    assert beside and beside[0] > 0
     assert (tmp_path / "net").read_bytes() == old and len(list(tmp_path.iterdir())) == 1
 
 
@@ -343,9 +352,11 @@ def test_bad_pictures_and_labels(make):
             net.loss(bad)
     with pytest.raises(TypeError, match="real numbers"):
         net.loss(X.astype(complex))
-    for labels in (y[:1], y + 10, y.astype(float)):
+    for labels in (y[:1], y + 10):
         with pytest.raises(ValueError, match="labels"):
             net.loss(X, labels)
+    with pytest.raises(TypeError, match="integer labels"):
+        net.loss(X, y.astype(float))
 
 
 # Training ----------------------------------------------------------------------------------------------------------

@@ -217,13 +217,12 @@ def test_nothing_of_the_caller_is_written_to():
         ({"keep_prob": 1.2}, r"keep_prob must lie in \(0, 1\]"),
         ({"dropout": -0.5}, r"keep_prob must lie in \(0, 1\]"),
         ({"dropout": 0.5, "keep_prob": 0.5}, "give one"),
-        ({"normalization": "groupnorm"}, "normalization must be one of"),
+        ({"normalization": "groupnorm"}, "normalization must be None or one of"),
         ({"reg": -1}, "reg must be"),
-        ({"weight_scale": "xavier"}, "weight_scale must be a number or 'kaiming'"),
-        ({"weight_scale": -1e-2}, "weight_scale must be finite"),
-        ({"hidden_dims": [10, 0]}, "sizes of layers"),
-        ({"hidden_dims": [10.5]}, "sizes of layers"),
-        ({"num_classes": 0}, "sizes of layers"),
+        ({"weight_scale": "xavier"}, "weight_scale must be a finite number of at least 0 or 'kaiming'"),
+        ({"weight_scale": -1e-2}, "weight_scale must be a finite number"),
+        ({"hidden_dims": [10, 0]}, "the size of layer 2 is 0"),
+        ({"num_classes": 0}, "the size of layer 2 is 0"),
         ({"dtype": np.int64}, "dtype must be floating"),
     ],
 )
@@ -235,14 +234,19 @@ def test_bad_options(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden_dim": 0}, "sizes of layers"),
+        ({"hidden_dim": 0}, "hidden_dim is 0"),
         ({"reg": -1}, "reg must be"),
-        ({"weight_scale": "kaiming"}, "a number here"),
+        ({"weight_scale": "kaiming"}, "a finite number"),
     ],
 )
 def test_bad_options_of_the_two_layer_net(options, message):
     with pytest.raises(ValueError, match=message):
         TwoLayerNet(**options)
+
+
+def test_a_size_that_is_no_integer():
+    with pytest.raises(TypeError, match="the size of layer 1 must be an integer, not float"):
+        FullyConnectedNet([10.5])
 
 
 def test_bad_batches():
@@ -265,18 +269,39 @@ def test_save_and_load(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["net.pkl"]
 
 
-def test_load_keeps_the_dtype_of_the_net(tmp_path):
-    small_case()[0].save(tmp_path / "net.pkl")
-    net, _, _ = small_case(dtype=np.float32)
-    net.load(tmp_path / "net.pkl")
-    assert {value.dtype for value in net.params.values()} == {np.dtype(np.float32)}
+@pytest.mark.parametrize("normalization", [None, "batchnorm", "layernorm"])
+def test_load_becomes_the_saved_net(tmp_path, normalization):
+    """Other sizes, other precision, other options: the file says what it holds."""
+    net = FullyConnectedNet([7, 6], 5, 4, 0.5, normalization, 0.25, dtype=np.float64, seed=3, rng=0)
+    X, y = np.random.RandomState(0).randn(9, 5), np.arange(9) % 4
+    net.loss(X, y)
+    net.save(tmp_path / "net.pkl")
+    other = FullyConnectedNet([3])
+    np.random.seed(1)
+    stream = np.random.get_state()[1].copy()
+    other.load(tmp_path / "net.pkl")
+    np.testing.assert_array_equal(np.random.get_state()[1], stream)
+    assert other.settings() == net.settings() and other.loss(X, y)[0] == net.loss(X, y)[0]
+    np.testing.assert_array_equal(other.loss(X), net.loss(X))
+    other.load(tmp_path / "net.pkl", np.float32)
+    assert {value.dtype for value in other.params.values()} == {np.dtype(np.float32)}
+    assert other.loss(X).dtype == np.float32
 
 
-def test_load_refuses_what_does_not_fit(tmp_path):
-    FullyConnectedNet([20, 31], 15).save(tmp_path / "net.pkl")
+def test_two_layer_net_is_saved_and_loaded(tmp_path):
+    net, other = TwoLayerNet(5, 4, 3, 0.5, 0.1, rng=0), TwoLayerNet()
+    net.save(tmp_path / "net.pkl")
+    other.load(tmp_path / "net.pkl")
+    X = np.random.RandomState(0).randn(6, 5)
+    np.testing.assert_array_equal(other.loss(X), net.loss(X))
+    assert other.reg == 0.1
+
+
+def test_what_cannot_be_loaded_leaves_the_net_as_it_was(tmp_path):
+    TwoLayerNet(15, 20, 10).save(tmp_path / "net.pkl")
     net, X, _ = small_case()
     before = net.loss(X)
-    with pytest.raises(ValueError, match="differ in W2, W3, b2"):
+    with pytest.raises(ValueError, match="holds a TwoLayerNet, not a FullyConnectedNet"):
         net.load(tmp_path / "net.pkl")
     np.testing.assert_array_equal(net.loss(X), before)
     with pytest.raises(FileNotFoundError):

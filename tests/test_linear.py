@@ -102,17 +102,17 @@ def test_bad_input_is_named(f):
     W, X, y = batch()
     with pytest.raises(ValueError, match=r"X of shape \(7, 5\).*W of shape \(4, 4\)"):
         f(W[:-1], X, y, 0.0)
-    with pytest.raises(ValueError, match=r"y of shape \(6,\).*X of shape \(7, 5\)"):
+    with pytest.raises(ValueError, match=r"y has shape \(6,\).*\(7, 5\).*\(7,\)"):
         f(W, X, y[:-1], 0.0)
-    with pytest.raises(ValueError, match="at least one row"):
+    with pytest.raises(ValueError, match="at least one"):
         f(W, X[:0], y[:0], 0.0)
-    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.3"):
+    with pytest.raises(ValueError, match=r"allowed are 0 to 3"):
         f(W, X, y + 4, 0.0)
-    with pytest.raises(ValueError, match="labels must lie"):
+    with pytest.raises(ValueError, match="labels from -5"):
         f(W, X, y - 5, 0.0)
     with pytest.raises(TypeError, match="integer labels"):
         f(W, X, y.astype(float), 0.0)
-    with pytest.raises(ValueError, match="reg must not be negative"):
+    with pytest.raises(ValueError, match="reg must be a finite number of at least 0"):
         f(W, X, y, -1.0)
     X = X.copy()
     X[3, 2] = np.nan
@@ -166,13 +166,13 @@ def test_training_rejects_bad_data():
     X, y = blobs()
     with pytest.raises(ValueError, match="not finite"):
         LinearSVM().train(np.where(np.arange(3) == 1, np.inf, X), y)
-    with pytest.raises(ValueError, match=r"shapes \(300, 3\) and \(299,\)"):
+    with pytest.raises(ValueError, match=r"\(299,\).*\(300, 3\)"):
         Softmax().train(X, y[:-1])
-    with pytest.raises(ValueError, match="integer labels from 0"):
+    with pytest.raises(ValueError, match="labels from -1"):
         Softmax().train(X, y - 1)
-    with pytest.raises(ValueError, match="reg must not be negative"):
+    with pytest.raises(ValueError, match="reg must be a finite number of at least 0"):
         Softmax().train(X, y, reg=-1)
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+    with pytest.raises(ValueError, match="batch_size is 0; it must be at least 1"):
         Softmax().train(X, y, batch_size=0)
     with pytest.raises(NotImplementedError):
         LinearClassifier().train(X, y)
@@ -208,6 +208,21 @@ def test_save_and_load(tmp_path):
     np.save(tmp_path / "flat.npy", np.zeros(3))
     with pytest.raises(ValueError, match=r"shape \(3,\)"):
         again.load(tmp_path / "flat.npy")
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_any_integer_is_a_seed(seed):
+    """0 was taken for "no seed", and 5 for a generator."""
+    X, y = blobs()
+    runs = []
+    for noise in (1, 2):
+        np.random.seed(noise)
+        model = Softmax()
+        runs.append((model.train(X, y, num_iters=5, rng=seed), model.W))
+    assert runs[0][0] == runs[1][0]
+    np.testing.assert_array_equal(runs[0][1], runs[1][1])
+    for first, second in zip(*(sample_batch(X, y, 7, seed) for _ in range(2)), strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
 def test_sample_batch_draws_with_replacement():

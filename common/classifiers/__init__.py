@@ -1,1 +1,1 @@
-"""Image classifiers in NumPy, each in the room of its notebook."""
+"""Image classifiers in NumPy: one module a kind, the networks of layers on one base, `model`."""

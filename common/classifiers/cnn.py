@@ -7,34 +7,65 @@ from typing import Any
 
 import numpy as np
 
-from common.classifiers.conv_net import ConvNet
-from common.classifiers.two_layer_net import Stream, stream
+from common.classifiers.model import Model
 from common.layers import (
     affine_backward,
     affine_forward,
     affine_relu_backward,
     affine_relu_forward,
-    conv_bn_relu_backward,
-    conv_bn_relu_forward,
-    conv_bn_relu_pool_backward,
-    conv_bn_relu_pool_forward,
-    conv_relu_backward,
-    conv_relu_forward,
+    conv_backward_fast,
+    conv_forward_fast,
     conv_relu_pool_backward,
     conv_relu_pool_forward,
     kaiming_initializer,
+    max_pool_backward_fast,
+    max_pool_forward_fast,
+    relu_backward,
+    relu_forward,
+    spatial_batchnorm_backward,
+    spatial_batchnorm_forward,
 )
+from common.validate import Stream, checked_scale, checked_sizes, stream
 
 Array = np.ndarray
 
 CONV_3X3 = {"stride": 1, "pad": 1}
 POOL_2X2 = {"pool_height": 2, "pool_width": 2, "stride": 2}
-SANDWICHES = {  # (batch normalisation?, pooling?)
-    (False, False): (conv_relu_forward, conv_relu_backward),
-    (False, True): (conv_relu_pool_forward, conv_relu_pool_backward),
-    (True, False): (conv_bn_relu_forward, conv_bn_relu_backward),
-    (True, True): (conv_bn_relu_pool_forward, conv_bn_relu_pool_backward),
-}
+
+
+class ConvNet(Model):
+    """A model of pictures (N, C, H, W), all of one size."""
+
+    def __init__(self, input_dim: Sequence[int], num_classes: int, reg: float, dtype: type):
+        """
+        Raises:
+            ValueError: input_dim is not (C, H, W), a size below 1, reg is negative or not finite, dtype not floating.
+        """
+        super().__init__(reg, dtype)
+        self.input_dim, self.num_classes = tuple(map(int, input_dim)), num_classes
+        if len(self.input_dim) != 3 or min(*self.input_dim, num_classes) < 1:
+            raise ValueError(
+                "the input dimensions must be (C, H, W), and they and num_classes at least 1, "
+                f"got {self.input_dim} and {num_classes}"
+            )
+
+    def inputs(self, X: Array) -> Array:
+        """X in the model's dtype, if it holds pictures of the right size.
+
+        Raises:
+            ValueError: pictures of another size, or none.
+            TypeError: they do not hold real numbers.
+        """
+        X = np.asarray(X)
+        if X.ndim != 4 or not len(X) or X.shape[1:] != self.input_dim:
+            raise ValueError(f"X has shape {X.shape}; this network needs (N, {', '.join(map(str, self.input_dim))})")
+        if X.dtype.kind not in "fiub":
+            raise TypeError(f"X must hold real numbers, got {X.dtype}")
+        return X.astype(self.dtype, copy=False)
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make a network of these sizes, as plain numbers."""
+        return {"num_classes": self.num_classes} | super().settings()
 
 
 class ThreeLayerConvNet(ConvNet):
@@ -71,13 +102,9 @@ class ThreeLayerConvNet(ConvNet):
             ValueError: a size below 1, a filter larger than the padded picture, maps of odd height or width (2x2
                 pooling would leave a rest), a negative weight_scale or reg, a dtype that is not floating.
         """
-        super().__init__(input_dim, num_classes, weight_scale, reg, dtype)
+        super().__init__(input_dim, num_classes, reg, dtype)
+        checked_sizes(num_filters=num_filters, filter_size=filter_size, hidden_dim=hidden_dim)
         self.num_filters, self.filter_size, self.hidden_dim = num_filters, filter_size, hidden_dim
-        if min(num_filters, filter_size, hidden_dim) < 1:
-            raise ValueError(
-                "num_filters, filter_size and hidden_dim must be at least 1, "
-                f"got {num_filters}, {filter_size}, {hidden_dim}"
-            )
         self.conv_param = {"stride": 1, "pad": (filter_size - 1) // 2}
         height, width = (size + 2 * self.conv_param["pad"] - filter_size + 1 for size in self.input_dim[1:])
         if min(height, width) < 2 or height % 2 or width % 2:
@@ -90,7 +117,7 @@ class ThreeLayerConvNet(ConvNet):
             "W2": (num_filters * (height // 2) * (width // 2), hidden_dim),
             "W3": (hidden_dim, num_classes),
         }
-        self._set_params(self.initial_params(shapes, weight_scale, stream(rng)))
+        self.set_params(self.initial_params(shapes, checked_scale(weight_scale), stream(rng)))
 
     def initial_params(self, shapes: dict[str, tuple[int, ...]], weight_scale: float, rng: Any) -> dict[str, Array]:
         """Normal weights of standard deviation weight_scale; one zero bias for each filter or unit.
@@ -138,13 +165,13 @@ class ThreeLayerConvNet(ConvNet):
 
 
 class DeepConvNet(ConvNet):
-    """{conv3x3 - [batch norm] - ReLU - [2x2 max-pool]} x (L - 1) - affine - softmax.
+    """{conv3x3 - [batch norm] - ReLU - [2x2 max-pool]} x (L - 1) - affine - softmax; what is in braces is a block.
 
     The way of Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition (2015).
 
     Attributes:
-        params: W1, b1, ... WL, bL; with batch normalisation also gamma1, beta1, ... of the L - 1 macro layers.
-        bn_params: a dict for each macro layer with its running mean and variance; [] without batch normalisation.
+        params: W1, b1, ... WL, bL; with batch normalisation also gamma1, beta1, ... of the L - 1 blocks.
+        bn_params: a dict for each block with its running mean and variance; [] without batch normalisation.
     """
 
     def __init__(
@@ -164,17 +191,17 @@ class DeepConvNet(ConvNet):
 
         Args:
             input_dims: (C, H, W) of a picture.
-            num_filters: filters of each macro layer.
-            max_pools: the macro layers, counted from 0, that end in 2x2 max-pooling.
+            num_filters: filters of each block.
+            max_pools: the blocks, counted from 0, that end in 2x2 max-pooling.
             batchnorm: whether each convolution is followed by spatial batch normalisation.
             num_classes: scores of the last layer.
             weight_scale: standard deviation of the weights, or "kaiming" for sqrt(2 / fan_in).
             reg, dtype, rng: as for `ThreeLayerConvNet`.
         Raises:
-            ValueError: as `ThreeLayerConvNet`; no macro layer; max_pools names one that is not there, or
+            ValueError: as `ThreeLayerConvNet`; no block; max_pools names one that is not there, or
                 pools maps of odd height or width; weight_scale is another word than "kaiming".
         """
-        super().__init__(input_dims, num_classes, weight_scale, reg, dtype, kaiming=True)
+        super().__init__(input_dims, num_classes, reg, dtype)
         self.num_filters, self.max_pools = tuple(map(int, num_filters)), tuple(sorted(set(map(int, max_pools))))
         self.batchnorm = bool(batchnorm)
         self.num_layers = len(self.num_filters) + 1
@@ -183,18 +210,18 @@ class DeepConvNet(ConvNet):
             {"mode": "train", "running_mean": np.zeros(F, dtype), "running_var": np.zeros(F, dtype)}
             for F in (self.num_filters if self.batchnorm else ())
         ]
-        self._set_params(self.initial_params(features, weight_scale, stream(rng)))
+        self.set_params(self.initial_params(features, checked_scale(weight_scale, ("kaiming",)), stream(rng)))
 
     def _checked_features(self) -> int:
         """How many numbers reach the affine layer; ValueError if there is no such net."""
         last, (height, width) = len(self.num_filters) - 1, self.input_dim[1:]
         if not self.num_filters or min(self.num_filters) < 1:
-            raise ValueError(f"num_filters must name at least one filter for each layer, got {self.num_filters}")
+            raise ValueError(f"num_filters must name at least one filter for each block, got {self.num_filters}")
         if self.max_pools and not 0 <= self.max_pools[0] <= self.max_pools[-1] <= last:
             raise ValueError(f"max_pools must lie between 0 and {last}, got {self.max_pools}")
         for i in self.max_pools:
             if height % 2 or width % 2:
-                raise ValueError(f"macro layer {i} cannot pool {height} x {width} maps: 2x2 leaves a rest")
+                raise ValueError(f"block {i} cannot pool {height} x {width} maps: 2x2 leaves a rest")
             height, width = height // 2, width // 2
         return self.num_filters[last] * height * width
 
@@ -234,39 +261,69 @@ class DeepConvNet(ConvNet):
             X: pictures.
             mode: "train" or "test", for batch normalisation.
         """
-        p, L, caches = self.params, self.num_layers, []
+        x, L, caches = X, self.num_layers, []
         ### BEGIN SOLUTION convolutional_networks, 11
-        x = X
         for i in range(1, L):
-            x, cache = self._macro_forward(i, x, mode)
+            x, cache = self.block_forward(x, i, mode)
             caches.append(cache)
-        scores, cache = affine_forward(x, p[f"W{L}"], p[f"b{L}"])
+        scores, cache = affine_forward(x, self.params[f"W{L}"], self.params[f"b{L}"])
         ### END SOLUTION
         return scores, [*caches, cache]
 
-    def _macro_forward(self, i: int, x: Array, mode: str) -> tuple[Array, tuple]:
-        """Layer i = 1, 2, ...: the sandwich that fits, with its parameters in the order of its signature."""
-        bn, pool = self.batchnorm, i - 1 in self.max_pools
-        forward, _ = SANDWICHES[bn, pool]
-        args = [self.params[f"{name}{i}"] for name in (("W", "b", "gamma", "beta") if bn else ("W", "b"))]
-        args.append(CONV_3X3)
-        if bn:
-            self.bn_params[i - 1]["mode"] = mode
-            args.append(self.bn_params[i - 1])
-        return forward(x, *args, *([POOL_2X2] if pool else []))
-
     def backward(self, dscores: Array, caches: list) -> dict[str, Array]:
         """{name: gradient} of the data loss from its gradient with respect to the scores."""
-        grads, L, bn = {}, self.num_layers, self.batchnorm
-        names = ("W", "b", "gamma", "beta") if bn else ("W", "b")
+        grads, L = {}, self.num_layers
         ### BEGIN SOLUTION convolutional_networks, 11
         dx, grads[f"W{L}"], grads[f"b{L}"] = affine_backward(dscores, caches[-1])
         for i in reversed(range(1, L)):
-            _, sandwich_backward = SANDWICHES[bn, i - 1 in self.max_pools]
-            dx, *own = sandwich_backward(dx, caches[i - 1])
-            grads |= {f"{name}{i}": grad for name, grad in zip(names, own, strict=True)}
+            dx, of_block = self.block_backward(dx, caches[i - 1], i)
+            grads |= of_block
         ### END SOLUTION
         return grads
+
+    def block_forward(self, x: Array, i: int, mode: str) -> tuple[Array, dict]:
+        """Block i: conv - [batch norm] - ReLU - [max-pool].
+
+        Args:
+            x: (N, C, H, W).
+            i: 1 to L - 1.
+            mode: "train" or "test", for batch normalisation.
+        Returns:
+            (N, F, H, W), or (N, F, H/2, W/2) where it pools, and the caches, by layer.
+        """
+        params, cache = self.params, {}
+        ### BEGIN SOLUTION convolutional_networks, 11
+        x, cache["conv"] = conv_forward_fast(x, params[f"W{i}"], params[f"b{i}"], CONV_3X3)
+        if self.batchnorm:
+            self.bn_params[i - 1]["mode"] = mode
+            gamma, beta = params[f"gamma{i}"], params[f"beta{i}"]
+            x, cache["norm"] = spatial_batchnorm_forward(x, gamma, beta, self.bn_params[i - 1])
+        x, cache["relu"] = relu_forward(x)
+        if i - 1 in self.max_pools:
+            x, cache["pool"] = max_pool_forward_fast(x, POOL_2X2)
+        ### END SOLUTION
+        return x, cache
+
+    def block_backward(self, dout: Array, cache: dict, i: int) -> tuple[Array, dict[str, Array]]:
+        """Block i, backward: the same layers from last to first.
+
+        Args:
+            dout: of the shape of the block's output.
+            cache: of `block_forward`.
+            i: 1 to L - 1.
+        Returns:
+            dx (N, C, H, W) and {"Wi": dW, "bi": db, ...}, without the L2 term.
+        """
+        of_norm = {}
+        ### BEGIN SOLUTION convolutional_networks, 11
+        if i - 1 in self.max_pools:
+            dout = max_pool_backward_fast(dout, cache["pool"])
+        dout = relu_backward(dout, cache["relu"])
+        if self.batchnorm:
+            dout, of_norm[f"gamma{i}"], of_norm[f"beta{i}"] = spatial_batchnorm_backward(dout, cache["norm"])
+        dx, dW, db = conv_backward_fast(dout, cache["conv"])
+        ### END SOLUTION
+        return dx, {f"W{i}": dW, f"b{i}": db} | of_norm
 
     def settings(self) -> dict[str, Any]:
         """The arguments that make a network of these sizes, as plain numbers."""

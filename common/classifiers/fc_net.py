@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.checkpoint import load_model, save_model
-from common.classifiers.two_layer_net import Stream, checked_reg, stream
+from common.classifiers.model import Model
 from common.layers import (
     affine_backward,
     affine_forward,
-    affine_norm_relu_backward,
-    affine_norm_relu_forward,
     affine_relu_backward,
     affine_relu_forward,
     dropout_backward,
     dropout_forward,
     kaiming_initializer,
-    softmax_loss,
+    relu_backward,
+    relu_forward,
 )
+from common.layers.sandwiches import NORMS
+from common.validate import Stream, checked_scale, checked_sizes, stream
 
 Array = np.ndarray
-NORMALIZATIONS = (None, "batchnorm", "layernorm")
 
 
-class TwoLayerNet:
+class TwoLayerNet(Model):
     """affine - ReLU - affine - softmax, with L2 regularisation 0.5 reg sum W^2 (assignment 1's net has no 0.5).
 
     Attributes:
@@ -57,12 +55,10 @@ class TwoLayerNet:
         Raises:
             ValueError: a size below 1, a negative weight_scale or reg, a dtype that is not floating.
         """
-        sizes = _checked_sizes([input_dim, hidden_dim, num_classes])
-        self.reg, self.dtype = checked_reg(reg), _checked_dtype(dtype)
-        scale, draw = _checked_scale(weight_scale), stream(rng)
-        if scale == "kaiming":
-            raise ValueError("weight_scale must be a number here; FullyConnectedNet knows 'kaiming'")
-        D, H, C = sizes
+        super().__init__(reg, dtype)
+        checked_sizes(input_dim=input_dim, hidden_dim=hidden_dim, num_classes=num_classes)
+        scale, draw = checked_scale(weight_scale), stream(rng)
+        self.sizes = D, H, C = input_dim, hidden_dim, num_classes
         ### BEGIN SOLUTION fully_connected_nets, 5
         params = {
             "W1": scale * draw.randn(D, H),
@@ -71,35 +67,32 @@ class TwoLayerNet:
             "b2": np.zeros(C),
         }
         ### END SOLUTION
-        self.params = {name: value.astype(self.dtype) for name, value in params.items()}
+        self.set_params(params)
 
-    def loss(self, X: Array, y: Array | None = None) -> Any:
-        """Scores; with labels, the loss and its gradients.
-
-        Args:
-            X: (N, d_1, ..., d_k), D numbers each.
-            y: (N,) integer labels, 0 to C - 1, or None.
-        Returns:
-            scores (N, C) if y is None, else the loss and {name: gradient} of the shapes of params.
-        Raises:
-            ValueError: shapes that do not fit, labels out of range.
-        """
-        X, params, reg = np.asarray(X, self.dtype), self.params, self.reg
+    def forward(self, X: Array, mode: str) -> tuple[Array, tuple]:
+        """Scores (N, C) of X (N, d_1, ..., d_k), D numbers each, and the caches; training and testing are the same."""
+        params = self.params
         ### BEGIN SOLUTION fully_connected_nets, 5
-        W1, W2 = params["W1"], params["W2"]
-        hidden, hidden_cache = affine_relu_forward(X, W1, params["b1"])  # (N, H)
-        scores, scores_cache = affine_forward(hidden, W2, params["b2"])  # (N, C)
-        if y is None:
-            return scores
-        loss, dscores = softmax_loss(scores, y)
-        loss += 0.5 * reg * (np.sum(W1**2) + np.sum(W2**2))
-        dhidden, dW2, db2 = affine_backward(dscores, scores_cache)
-        _, dW1, db1 = affine_relu_backward(dhidden, hidden_cache)
-        return loss, {"W1": dW1 + reg * W1, "b1": db1, "W2": dW2 + reg * W2, "b2": db2}
+        hidden, hidden_cache = affine_relu_forward(X, params["W1"], params["b1"])  # (N, H)
+        scores, scores_cache = affine_forward(hidden, params["W2"], params["b2"])  # (N, C)
+        return scores, (hidden_cache, scores_cache)
         ### END SOLUTION
 
+    def backward(self, dscores: Array, caches: tuple) -> dict[str, Array]:
+        """{name: gradient} of the data loss, from its gradient dscores (N, C) with respect to the scores."""
+        hidden_cache, scores_cache = caches
+        ### BEGIN SOLUTION fully_connected_nets, 5
+        dhidden, dW2, db2 = affine_backward(dscores, scores_cache)
+        _, dW1, db1 = affine_relu_backward(dhidden, hidden_cache)
+        return {"W1": dW1, "b1": db1, "W2": dW2, "b2": db2}
+        ### END SOLUTION
 
-class FullyConnectedNet:
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make a network of these sizes."""
+        return dict(zip(("input_dim", "hidden_dim", "num_classes"), self.sizes, strict=True)) | super().settings()
+
+
+class FullyConnectedNet(Model):
     """{affine - [normalisation] - ReLU - [dropout]} x (L - 1) - affine - softmax, with the L2 term 0.5 reg sum W^2.
 
     Attributes:
@@ -147,15 +140,15 @@ class FullyConnectedNet:
         keep_prob = keep_prob if dropout is None else dropout
         if not 0 < keep_prob <= 1:
             raise ValueError(f"keep_prob must lie in (0, 1], 1 = no dropout, got {keep_prob}")
-        if normalization not in NORMALIZATIONS:
-            raise ValueError(f"normalization must be one of {NORMALIZATIONS}, got {normalization!r}")
-        sizes = _checked_sizes([input_dim, *hidden_dims, num_classes])  # a new list: the caller's stays as it is
-        self.num_layers, self.normalization, self.use_dropout = len(sizes) - 1, normalization, keep_prob < 1
-        self.reg, self.dtype = checked_reg(reg), _checked_dtype(dtype)
+        if normalization is not None and normalization not in NORMS:
+            raise ValueError(f"normalization must be None or one of {', '.join(NORMS)}, got {normalization!r}")
+        super().__init__(reg, dtype)
+        self.sizes = [input_dim, *hidden_dims, num_classes]  # a new list: the caller's stays as it is
+        checked_sizes(**{f"the size of layer {i}": size for i, size in enumerate(self.sizes)})
+        self.num_layers, self.normalization, self.use_dropout = len(self.sizes) - 1, normalization, keep_prob < 1
         self.dropout_param = {"mode": "train", "keep_prob": keep_prob, "seed": seed} if self.use_dropout else {}
-        self.bn_params = [{"mode": "train"} for _ in sizes[1:-1] if normalization]
-        params = self.initial_params(sizes, _checked_scale(weight_scale), stream(rng))
-        self.params = {name: value.astype(self.dtype) for name, value in params.items()}
+        self.bn_params = [{"mode": "train"} for _ in hidden_dims if normalization]
+        self.set_params(self.initial_params(self.sizes, checked_scale(weight_scale, ("kaiming",)), stream(rng)))
 
     def initial_params(self, sizes: list[int], weight_scale: float | str, rng: Any) -> dict[str, Array]:
         """All parameters before training.
@@ -163,7 +156,7 @@ class FullyConnectedNet:
         Args:
             sizes: D, the hidden layers' sizes, C: layer i of the L layers maps sizes[i - 1] numbers to sizes[i].
             weight_scale: standard deviation of the weights, or "kaiming".
-            rng: has randn.
+            rng: a RandomState, or `np.random` for NumPy's global stream.
         Returns:
             {"W1": ..., "b1": ..., ...}; gamma and beta for all layers but the last if self.normalization.
         """
@@ -181,30 +174,32 @@ class FullyConnectedNet:
         return params
         ### END SOLUTION
 
-    def hidden_forward(self, x: Array, i: int) -> tuple[Array, tuple]:
+    def hidden_forward(self, x: Array, i: int, mode: str) -> tuple[Array, dict]:
         """Hidden layer i: affine - [normalisation] - ReLU - [dropout].
 
         Args:
             x: (N, fan_in).
             i: 1 to L - 1.
+            mode: "train" or "test", for normalisation and dropout.
         Returns:
-            out (N, fan_out) and the cache.
+            out (N, fan_out) and the caches, by layer.
         """
-        W, b = self.params[f"W{i}"], self.params[f"b{i}"]
+        params, cache = self.params, {}
         ### BEGIN SOLUTION fully_connected_nets, 7
+        x, cache["affine"] = affine_forward(x, params[f"W{i}"], params[f"b{i}"])
         if self.normalization:
-            gamma, beta, norm_param = self.params[f"gamma{i}"], self.params[f"beta{i}"], self.bn_params[i - 1]
-            out, cache = affine_norm_relu_forward(x, W, b, gamma, beta, norm_param, self.normalization)
-        else:
-            out, cache = affine_relu_forward(x, W, b)
-        dropout_cache = None
+            norm_forward, _ = NORMS[self.normalization]
+            self.bn_params[i - 1]["mode"] = mode
+            x, cache["norm"] = norm_forward(x, params[f"gamma{i}"], params[f"beta{i}"], self.bn_params[i - 1])
+        x, cache["relu"] = relu_forward(x)
         if self.use_dropout:
-            out, dropout_cache = dropout_forward(out, self.dropout_param)
-        return out, (cache, dropout_cache)
+            self.dropout_param["mode"] = mode
+            x, cache["dropout"] = dropout_forward(x, self.dropout_param)
         ### END SOLUTION
+        return x, cache
 
-    def hidden_backward(self, dout: Array, cache: tuple, i: int) -> tuple[Array, dict[str, Array]]:
-        """Hidden layer i, backward.
+    def hidden_backward(self, dout: Array, cache: dict, i: int) -> tuple[Array, dict[str, Array]]:
+        """Hidden layer i, backward: the same layers from last to first.
 
         Args:
             dout: (N, fan_out).
@@ -213,80 +208,48 @@ class FullyConnectedNet:
         Returns:
             dx (N, fan_in) and {"Wi": dW, "bi": db, ...}, without the L2 term.
         """
+        of_norm = {}
         ### BEGIN SOLUTION fully_connected_nets, 7
-        cache, dropout_cache = cache
         if self.use_dropout:
-            dout = dropout_backward(dout, dropout_cache)
-        names = ("W", "b", "gamma", "beta") if self.normalization else ("W", "b")
-        backward = affine_norm_relu_backward if self.normalization else affine_relu_backward
-        dx, *grads = backward(dout, cache)
-        return dx, {f"{name}{i}": grad for name, grad in zip(names, grads, strict=True)}
+            dout = dropout_backward(dout, cache["dropout"])
+        dout = relu_backward(dout, cache["relu"])
+        if self.normalization:
+            _, norm_backward = NORMS[self.normalization]
+            dout, of_norm[f"gamma{i}"], of_norm[f"beta{i}"] = norm_backward(dout, cache["norm"])
+        dx, dW, db = affine_backward(dout, cache["affine"])
         ### END SOLUTION
+        return dx, {f"W{i}": dW, f"b{i}": db} | of_norm
 
-    def loss(self, X: Array, y: Array | None = None) -> Any:
-        """Scores, in test mode; with labels, the loss and its gradients, in training mode.
+    def forward(self, X: Array, mode: str) -> tuple[Array, list]:
+        """Scores (N, C) of X (N, d_1, ..., d_k), D numbers each, and one cache a layer.
 
         Args:
-            X: (N, d_1, ..., d_k), D numbers each; converted to the net's dtype.
-            y: (N,) integer labels, 0 to C - 1, or None.
-        Returns:
-            scores (N, C) if y is None, else the loss and {name: gradient} of the shapes of params.
-        Raises:
-            ValueError: shapes that do not fit, labels out of range.
+            X: examples.
+            mode: "train" or "test".
         """
-        for param in (self.dropout_param, *self.bn_params):
-            param["mode"] = "test" if y is None else "train"
-        out, L, reg, params = np.asarray(X, self.dtype), self.num_layers, self.reg, self.params
+        x, L, caches = X, self.num_layers, []
         ### BEGIN SOLUTION fully_connected_nets, 7
-        caches = {}
         for i in range(1, L):
-            out, caches[i] = self.hidden_forward(out, i)
-        scores, caches[L] = affine_forward(out, params[f"W{L}"], params[f"b{L}"])
-        if y is None:
-            return scores
-
-        loss, dscores = softmax_loss(scores, y)
-        dout, dW, db = affine_backward(dscores, caches[L])
-        grads = {f"W{L}": dW, f"b{L}": db}
-        for i in range(L - 1, 0, -1):
-            dout, of_layer = self.hidden_backward(dout, caches[i], i)
-            grads |= of_layer
-        for i in range(1, L + 1):
-            W = params[f"W{i}"]
-            loss += 0.5 * reg * np.sum(W**2)
-            grads[f"W{i}"] += reg * W
-        return loss, grads
+            x, cache = self.hidden_forward(x, i, mode)
+            caches.append(cache)
+        scores, cache = affine_forward(x, self.params[f"W{L}"], self.params[f"b{L}"])
         ### END SOLUTION
+        return scores, [*caches, cache]
 
-    def save(self, path: str | Path) -> None:
-        """Write parameters and running averages to a file, whole or not at all."""
-        save_model(self, path)
+    def backward(self, dscores: Array, caches: list) -> dict[str, Array]:
+        """{name: gradient} of the data loss, from its gradient dscores (N, C) with respect to the scores."""
+        grads, L = {}, self.num_layers
+        ### BEGIN SOLUTION fully_connected_nets, 7
+        dx, grads[f"W{L}"], grads[f"b{L}"] = affine_backward(dscores, caches[-1])
+        for i in reversed(range(1, L)):
+            dx, of_layer = self.hidden_backward(dx, caches[i - 1], i)
+            grads |= of_layer
+        ### END SOLUTION
+        return grads
 
-    def load(self, path: str | Path) -> None:
-        """Read what `save` wrote by a net of the same architecture.
-
-        Raises:
-            FileNotFoundError: no such file.
-            ValueError: the file is damaged or does not fit.
-        """
-        load_model(self, path)
-
-
-def _checked_sizes(sizes: list[int]) -> list[int]:
-    if not all(isinstance(size, int | np.integer) and size >= 1 for size in sizes):
-        raise ValueError(f"sizes of layers must be whole numbers of at least 1, got {sizes}")
-    return sizes
-
-
-def _checked_dtype(dtype: type) -> np.dtype:
-    if np.dtype(dtype).kind != "f":
-        raise ValueError(f"dtype must be floating, got {np.dtype(dtype)}")
-    return np.dtype(dtype)
-
-
-def _checked_scale(weight_scale: float | str) -> float | str:
-    if isinstance(weight_scale, str) and weight_scale != "kaiming":
-        raise ValueError(f"weight_scale must be a number or 'kaiming', got {weight_scale!r}")
-    if not isinstance(weight_scale, str) and not 0 <= weight_scale < np.inf:
-        raise ValueError(f"weight_scale must be finite and not negative, got {weight_scale}")
-    return weight_scale
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make a network of these sizes."""
+        input_dim, *hidden_dims, num_classes = self.sizes
+        own = {"hidden_dims": hidden_dims, "input_dim": input_dim, "num_classes": num_classes}
+        dropout = {name: self.dropout_param.get(name, default) for name, default in (("keep_prob", 1), ("seed", None))}
+        return own | dropout | {"normalization": self.normalization} | super().settings()

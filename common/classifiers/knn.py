@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from common.validate import checked_examples, checked_labels
+
 K_CHOICES = (1, 3, 5, 8, 10, 12, 15, 20, 50, 100)
 BLOCK_BYTES = 128e6  # of the distances held at once by find_neighbors
 
@@ -29,11 +31,8 @@ class KNearestNeighbor:
             ValueError: nothing to learn from, X and y of different length, or values that are not finite.
             TypeError: y does not hold integers.
         """
-        X, y = _rows(X, "X"), np.asarray(y)
-        if y.shape != (len(X),):
-            raise ValueError(f"y must hold one label for each of the {len(X)} rows of X, got shape {y.shape}")
-        if y.dtype.kind not in "iu":
-            raise TypeError(f"y must hold integer labels, got {y.dtype}")
+        X = _rows(X, "X")
+        y = checked_labels(y, "y", X.shape)
         self.sq_train = _squared_norms(X, "X")  # (Ntr,)
         self.X_train, self.y_train = X, y
         self.classes = np.unique(y)
@@ -173,8 +172,6 @@ class KNearestNeighbor:
         X = _rows(X, "X")
         if X.shape[1] != self.X_train.shape[1]:
             raise ValueError(f"X has {X.shape[1]} values a row, the training set has {self.X_train.shape[1]}")
-        if X.dtype.kind == "f" and not np.all(np.isfinite(X)):
-            raise ValueError("X holds values that are not finite (NaN or infinity)")
         return X.astype(self.X_train.dtype, copy=False)
 
     def _check_k(self, k: int) -> int:
@@ -260,11 +257,7 @@ def knn_get_best_k(accuracies: dict[int, list[float]]) -> int:
 
 def _rows(X: np.ndarray, name: str) -> np.ndarray:
     """Pictures of any shape as rows of floats: (N, ...) -> (N, D). Integers must not overflow in squares."""
-    X = np.asarray(X)
-    if X.ndim < 2 or X.size == 0:
-        raise ValueError(f"{name} must hold at least one picture, as (N, D) or (N, ...), got shape {X.shape}")
-    if X.dtype.kind not in "iufb":
-        raise TypeError(f"{name} must hold real numbers, got {X.dtype}")
+    X = checked_examples(X, name)
     return X.reshape(len(X), -1).astype(np.result_type(X.dtype, np.float32), copy=False)
 
 

@@ -6,11 +6,12 @@ Assignment 1's regularisation is reg * sum(W^2), without the factor 1/2 that ass
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 
 from common.progress import progress
+from common.storage import atomic_write
+from common.validate import Stream, checked_count, checked_examples, checked_labels, checked_reg, stream
 
 
 def svm_loss_naive(W: np.ndarray, X: np.ndarray, y: np.ndarray, reg: float) -> tuple[float, np.ndarray]:
@@ -129,7 +130,7 @@ class LinearClassifier:
         num_iters: int = 100,
         batch_size: int = 200,
         verbose: bool = False,
-        rng: np.random.RandomState | None = None,
+        rng: Stream = None,
     ) -> list[float]:
         """Gradient descent on minibatches drawn with replacement; a second call goes on from the present weights.
 
@@ -141,18 +142,18 @@ class LinearClassifier:
             num_iters: steps.
             batch_size: pictures a step; may exceed N.
             verbose: show a progress bar with the loss.
-            rng: source of the initial weights and the minibatches; None takes NumPy's global generator.
+            rng: RandomState or seed of the initial weights and the minibatches; None = NumPy's global stream.
         Returns:
             The loss before each step.
         Raises:
             ValueError: shapes that do not fit, labels out of range, reg < 0, NaN or infinity in X.
+            TypeError: labels that are not integers, an rng of another kind.
         """
-        draw, X, y = rng or np.random, np.asarray(X), np.asarray(y)
+        draw, X = stream(rng), checked_examples(X, "X")
+        y = checked_labels(y, "y", X.shape)
         if self.W is None:
-            self.W = _initial_weights(X, y, draw)
+            self.W = _initial_weights(X, int(y.max()) + 1, draw)
         _check_batch(self.W, X, y, reg)
-        if not np.isfinite(np.sum(X)):
-            raise ValueError("X holds values that are not finite (NaN or infinity)")
         losses, steps = [], progress(range(num_iters), disable=not verbose)
         for step in steps:
             X_batch, y_batch = sample_batch(X, y, batch_size, draw)
@@ -190,11 +191,8 @@ class LinearClassifier:
         """Write the weights to a .npy file; an interruption leaves an older file whole."""
         if self.W is None:
             raise ValueError("this classifier holds no weights to save")
-        path = Path(path)
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
+        with atomic_write(path) as file:
             np.save(file, self.W)
-        os.replace(part, path)
 
     def load(self, path: str | os.PathLike) -> None:
         """Read weights written by `save`."""
@@ -220,21 +218,17 @@ class Softmax(LinearClassifier):
         return softmax_loss_vectorized(self.W, X_batch, y_batch, reg)
 
 
-def sample_batch(
-    X: np.ndarray, y: np.ndarray, batch_size: int, rng: np.random.RandomState | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def sample_batch(X: np.ndarray, y: np.ndarray, batch_size: int, rng: Stream = None) -> tuple[np.ndarray, np.ndarray]:
     """A minibatch drawn with replacement, which is faster than without and as good for training.
 
     Args:
         X, y: (N, D) and (N,).
         batch_size: how many, >= 1; may exceed N.
-        rng: source of the draw; None takes NumPy's global generator.
+        rng: RandomState or seed of the draw; None = NumPy's global stream.
     Returns:
         (batch_size, D) and (batch_size,).
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    chosen = (rng or np.random).randint(len(X), size=batch_size)
+    chosen = stream(rng).randint(len(X), size=checked_count("batch_size", batch_size))
     return X[chosen], y[chosen]
 
 
@@ -268,13 +262,9 @@ def test_one_param_set(
 test_one_param_set.__test__ = False  # the course's name for it; pytest must not collect it
 
 
-def _initial_weights(X: np.ndarray, y: np.ndarray, draw: np.random.RandomState) -> np.ndarray:
-    """Small random weights for as many classes as the labels name."""
-    if X.ndim != 2 or len(X) == 0 or y.shape != (len(X),):
-        raise ValueError(f"X must be (N, D) with N >= 1 and y (N,), got shapes {X.shape} and {y.shape}")
-    if y.dtype.kind not in "iu" or np.min(y) < 0:
-        raise ValueError(f"y must hold integer labels from 0, got {y.dtype} from {np.min(y)}")
-    return (0.001 * draw.randn(X.shape[1], int(np.max(y)) + 1)).astype(np.result_type(X.dtype, np.float32))
+def _initial_weights(X: np.ndarray, num_classes: int, draw: np.random.RandomState) -> np.ndarray:
+    """Small random weights, (D, C)."""
+    return (0.001 * draw.randn(X.shape[1], num_classes)).astype(np.result_type(X.dtype, np.float32))
 
 
 def _check_width(W: np.ndarray, X: np.ndarray) -> None:
@@ -284,21 +274,14 @@ def _check_width(W: np.ndarray, X: np.ndarray) -> None:
 
 def _check_batch(W: np.ndarray, X: np.ndarray, y: np.ndarray, reg: float) -> tuple[np.ndarray, np.ndarray]:
     """Reject what would give a wrong loss instead of an error."""
-    X, y = np.asarray(X), np.asarray(y)
+    X = np.asarray(X)
     _check_width(W, X)
-    if y.shape != (len(X),) or len(X) == 0:
-        raise ValueError(f"y of shape {y.shape} does not fit X of shape {X.shape}: one label a row, at least one row")
-    if y.dtype.kind not in "iu":
-        raise TypeError(f"y must hold integer labels, got {y.dtype}")
-    if np.min(y) < 0 or np.max(y) >= W.shape[1]:
-        raise ValueError(f"labels must lie in 0..{W.shape[1] - 1} for W of shape {W.shape}, got {y.min()}..{y.max()}")
-    if not reg >= 0:
-        raise ValueError(f"reg must not be negative, got {reg}")
-    return X, y
+    checked_reg(reg)
+    return X, checked_labels(y, "y", X.shape, W.shape[1])
 
 
 def _not_from_nan(loss: float, X: np.ndarray) -> float:
-    """A NaN loss comes from weights that ran away, which the learner may see, or from the data: an error."""
+    """A NaN loss comes from weights that diverged, which the learner may see, or from the data: an error."""
     if np.isnan(loss) and np.isnan(np.sum(X)):
         raise ValueError("X holds NaN")
     return float(loss)

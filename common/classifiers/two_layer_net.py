@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-Stream = np.random.RandomState | int | None
+from common.layers.losses import softmax_loss
+from common.validate import (
+    Stream,
+    checked_examples,
+    checked_float,
+    checked_labels,
+    checked_reg,
+    checked_sizes,
+    stream,
+)
 
 
 class TwoLayerNet:
@@ -39,10 +48,10 @@ class TwoLayerNet:
         Raises:
             ValueError: a size below 1, a negative std, or a dtype that is not floating.
         """
-        if min(input_size, hidden_size, output_size) < 1:
-            raise ValueError(f"sizes must be at least 1, got {input_size}, {hidden_size}, {output_size}")
-        if np.min(std) < 0 or np.dtype(dtype).kind != "f":
-            raise ValueError(f"std must not be negative and dtype must be floating, got {std} and {np.dtype(dtype)}")
+        checked_sizes(input_size=input_size, hidden_size=hidden_size, output_size=output_size)
+        checked_float(dtype)
+        if not np.min(std) >= 0:
+            raise ValueError(f"std must not be negative, got {std}")
         rng, (std1, std2) = stream(rng), np.broadcast_to(std, 2)
         weights = {
             "W1": std1 * rng.randn(input_size, hidden_size),
@@ -85,8 +94,8 @@ class TwoLayerNet:
         if y is None:
             return scores
         y, reg = self._labels(y, "y", X), checked_reg(reg)
-        data_loss, dscores = cross_entropy(scores, y)
-        return data_loss + self.penalty(reg), self.backward(X, hidden, dscores, reg)
+        data_loss, dscores = softmax_loss(scores, y)
+        return float(data_loss) + self.penalty(reg), self.backward(X, hidden, dscores, reg)
 
     def penalty(self, reg: float) -> float:
         """The L2 term: reg times the sum of all squared weights, no 1/2, no biases."""
@@ -158,11 +167,9 @@ class TwoLayerNet:
         """
         X, X_val = self._pictures(X, "X"), self._rows(X_val, "X_val")
         y, y_val, reg = self._labels(y, "y", X), self._labels(y_val, "y_val", X_val), checked_reg(reg)
-        if num_iters < 1 or batch_size < 1 or not 0 <= momentum < 1:
-            raise ValueError(
-                "num_iters and batch_size must be at least 1 and momentum in [0, 1), "
-                f"got {num_iters}, {batch_size}, {momentum}"
-            )
+        checked_sizes(num_iters=num_iters, batch_size=batch_size)
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         rng, history = stream(rng), {"loss_history": [], "train_acc_history": [], "val_acc_history": []}
         self.params = {
             name: value.copy() for name, value in self.params.items()
@@ -223,15 +230,9 @@ class TwoLayerNet:
 
     def _pictures(self, X: np.ndarray, name: str) -> np.ndarray:
         """X as an array whose rows fit W1 and are finite."""
-        X, D = np.asarray(X), self.params["W1"].shape[0]
-        if X.ndim < 2 or len(X) == 0 or X[0].size != D:
-            raise ValueError(
-                f"{name} has shape {X.shape}; W1 of shape {self.params['W1'].shape} needs (N, {D}), N >= 1"
-            )
-        if X.dtype.kind not in "fiub":
-            raise TypeError(f"{name} must hold real numbers, got {X.dtype}")
-        if not (np.isfinite(X.min()) and np.isfinite(X.max())):  # both pass a NaN on
-            raise ValueError(f"{name} holds NaN or infinity; every value must be finite")
+        X, W1 = checked_examples(X, name), self.params["W1"]
+        if X[0].size != len(W1):
+            raise ValueError(f"{name} has shape {X.shape}; W1 of shape {W1.shape} needs (N, {len(W1)})")
         return X
 
     def _rows(self, X: np.ndarray, name: str) -> np.ndarray:
@@ -242,48 +243,3 @@ class TwoLayerNet:
     def _labels(self, y: np.ndarray, name: str, X: np.ndarray) -> np.ndarray:
         """y as (N,) integers below C."""
         return checked_labels(y, name, X.shape, len(self.params["b2"]))
-
-
-def cross_entropy(scores: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-    """Softmax loss, averaged over the rows, and its gradient with respect to the scores.
-
-    Args:
-        scores: (N, C), of any size: only differences to the row's maximum are exponentiated.
-        y: (N,) labels, 0 to C - 1.
-    Returns:
-        The loss and dscores (N, C).
-    """
-    rows = np.arange(len(scores))
-    ### BEGIN SOLUTION two_layer_net, 2
-    shifted = scores - scores.max(axis=1, keepdims=True)  # <= 0, so that exp cannot overflow
-    log_probs = shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True))
-    dscores = np.exp(log_probs)
-    dscores[rows, y] -= 1
-    return -float(np.mean(log_probs[rows, y])), dscores / len(scores)
-    ### END SOLUTION
-
-
-def checked_labels(y: np.ndarray, name: str, shape: tuple[int, ...], num_classes: int) -> np.ndarray:
-    """y, if it holds one integer of 0 .. num_classes - 1 for each row of a batch of that shape."""
-    y = np.asarray(y)
-    if y.shape != shape[:1]:
-        raise ValueError(f"{name} has shape {y.shape}; pictures of shape {shape} need labels of shape {shape[:1]}")
-    if y.dtype.kind not in "iu":
-        raise TypeError(f"{name} must hold integers, got {y.dtype}")
-    if y.min() < 0 or y.max() >= num_classes:
-        raise ValueError(f"{name} holds labels from {y.min()} to {y.max()}; allowed are 0 to {num_classes - 1}")
-    return y
-
-
-def checked_reg(reg: float) -> float:
-    """reg, if it is a number that is not negative."""
-    if not 0 <= reg < np.inf:
-        raise ValueError(f"reg must be a finite number of at least 0, got {reg}")
-    return reg
-
-
-def stream(rng: Stream) -> Any:
-    """What draws the random numbers: a RandomState, one made from a seed, or NumPy's global stream for None."""
-    if rng is None:
-        return np.random
-    return np.random.RandomState(rng) if isinstance(rng, int | np.integer) else rng

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from common.validate import stream
+
 DropoutCache = tuple[dict[str, Any], np.ndarray | None]
 
 
@@ -20,7 +22,7 @@ def dropout_forward(x: np.ndarray, dropout_param: dict[str, Any]) -> tuple[np.nd
             mode: "train" or "test".
             keep_prob: probability of keeping a number, in (0, 1]. CS231n's name for it, p, is understood too.
             seed: optional; the same mask in every call, as gradient checks need it.
-            rng: optional RandomState; without seed and rng the mask comes from NumPy's global stream.
+            rng: optional RandomState or seed; without seed and rng the mask comes from NumPy's global stream.
     Returns:
         out of the shape and dtype of x, and the cache (dropout_param, mask); the mask is None in testing.
     Raises:
@@ -57,9 +59,7 @@ def dropout_backward(dout: np.ndarray, cache: DropoutCache) -> np.ndarray:
 def _uniform(shape: tuple[int, ...], dropout_param: dict[str, Any]) -> np.ndarray:
     """Uniform numbers in [0, 1) from the stream that dropout_param names."""
     seed, rng = dropout_param.get("seed"), dropout_param.get("rng")
-    if seed is not None:
-        rng = np.random.RandomState(seed)
-    return (np.random if rng is None else rng).random_sample(shape)
+    return stream(rng if seed is None else seed).random_sample(shape)
 
 
 def _read(dropout_param: dict[str, Any]) -> tuple[str, float]:

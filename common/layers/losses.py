@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from common.validate import checked_labels
+
 
 def svm_loss(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
     """Mean over the examples of sum_{j != y} max(0, x_j - x_y + 1).
@@ -17,8 +19,9 @@ def svm_loss(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
         The loss and its gradient dx (N, C).
     Raises:
         ValueError: no examples, shapes that do not fit, labels out of range.
+        TypeError: labels that are not integers.
     """
-    y = _labels(x, y)
+    y = _checked(x, y)
     ### BEGIN SOLUTION fully_connected_nets, 4
     N, rows = len(x), np.arange(len(x))
     margins = np.maximum(0, x - x[rows, y][:, None] + 1)  # (N, C)
@@ -41,9 +44,10 @@ def softmax_loss(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
         The loss and its gradient dx (N, C).
     Raises:
         ValueError: no examples, shapes that do not fit, labels out of range.
+        TypeError: labels that are not integers.
     """
-    y = _labels(x, y)
-    ### BEGIN SOLUTION fully_connected_nets, 4
+    y = _checked(x, y)
+    ### BEGIN SOLUTION two_layer_net, 2
     N, rows = len(x), np.arange(len(x))
     shifted = x - x.max(axis=1, keepdims=True)  # softmax does not change, and exp cannot overflow
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))  # (N, C)
@@ -55,12 +59,8 @@ def softmax_loss(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
     return loss, dx
 
 
-def _labels(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    y = np.asarray(y)
-    if x.ndim != 2 or y.shape != x.shape[:1] or not len(x):
-        raise ValueError(f"scores (N, C) and labels (N,) with N > 0 are needed, got {x.shape} and {y.shape}")
-    if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= x.shape[1]:
-        raise ValueError(
-            f"labels must be integers from 0 to {x.shape[1] - 1}, got {y.dtype} from {y.min()} to {y.max()}"
-        )
-    return y
+def _checked(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The labels of the scores x (N, C)."""
+    if np.ndim(x) != 2:
+        raise ValueError(f"scores must be (N, C), got shape {np.shape(x)}")
+    return checked_labels(y, "y", x.shape, x.shape[1])

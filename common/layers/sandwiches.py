@@ -83,16 +83,6 @@ def affine_norm_relu_backward(dout: Array, cache: tuple) -> tuple[Array, Array, 
     ### END SOLUTION
 
 
-def linear_bn_relu_forward(
-    x: Array, w: Array, b: Array, gamma: Array, beta: Array, bn_param: Param
-) -> tuple[Array, tuple]:
-    """`affine_norm_relu_forward` with batch normalisation."""
-    return affine_norm_relu_forward(x, w, b, gamma, beta, bn_param, "batchnorm")
-
-
-linear_bn_relu_backward = affine_norm_relu_backward
-
-
 def conv_relu_forward(x: Array, w: Array, b: Array, conv_param: Param) -> tuple[Array, tuple]:
     """Convolution, ReLU: x (N, C, H, W), w (F, C, HH, WW), b (F,) -> out (N, F, H', W'), cache."""
     a, conv_cache = conv_forward_fast(x, w, b, conv_param)
@@ -134,18 +124,3 @@ def conv_relu_pool_backward(dout: Array, cache: tuple) -> tuple[Array, Array, Ar
     """dout (N, F, H'', W'') -> dx, dw, db of the shapes of x, w, b."""
     conv_cache, pool_cache = cache
     return conv_relu_backward(max_pool_backward_fast(dout, pool_cache), conv_cache)
-
-
-def conv_bn_relu_pool_forward(
-    x: Array, w: Array, b: Array, gamma: Array, beta: Array, conv_param: Param, bn_param: Param, pool_param: Param
-) -> tuple[Array, tuple]:
-    """Convolution, spatial batch normalisation, ReLU, max-pooling -> out (N, F, H'', W''), cache."""
-    a, conv_cache = conv_bn_relu_forward(x, w, b, gamma, beta, conv_param, bn_param)
-    out, pool_cache = max_pool_forward_fast(a, pool_param)
-    return out, (conv_cache, pool_cache)
-
-
-def conv_bn_relu_pool_backward(dout: Array, cache: tuple) -> tuple[Array, Array, Array, Array, Array]:
-    """dout (N, F, H'', W'') -> dx, dw, db, dgamma, dbeta."""
-    conv_cache, pool_cache = cache
-    return conv_bn_relu_backward(max_pool_backward_fast(dout, pool_cache), conv_cache)

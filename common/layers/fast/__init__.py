@@ -116,7 +116,7 @@ def max_pool_forward_fast(x: np.ndarray, pool_param: dict[str, Any]) -> tuple[np
 
 
 def max_pool_backward_fast(dout: np.ndarray, cache: PoolCache) -> np.ndarray:
-    """`max_pool_backward_naive`, fast; equal maxima are not paid twice, the first takes the gradient.
+    """`max_pool_backward_naive`, fast; of equal maxima in a window only the first takes the gradient.
 
     Args:
         dout: (N, C, H', W') gradient with respect to the output.

@@ -1,0 +1,114 @@
+"""What the NumPy models of assignments 2 and 3 share: parameters, one loss with its L2 term, saving and loading."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import checkpoint
+from common.layers.losses import softmax_loss
+from common.validate import checked_float, checked_reg
+
+Array = np.ndarray
+
+
+class Model:
+    """A classifier built from layers.
+
+    A subclass draws its `params` in `__init__`, computes scores in `forward` and gradients in `backward`, and names in
+    `settings` the arguments that make a model of its sizes; its `__init__` also takes `weight_scale` and `rng`.
+
+    Attributes:
+        params: arrays by name; names that begin with W are weights and are regularised.
+        reg: strength of the L2 term.
+        dtype: of the parameters and of all computing.
+    """
+
+    def __init__(self, reg: float, dtype: type):
+        """
+        Raises:
+            ValueError: reg is negative or not finite, or dtype is not floating.
+        """
+        self.reg, self.dtype = checked_reg(reg), checked_float(dtype)
+        self.params: dict[str, Array] = {}
+
+    def loss(self, X: Array, y: Array | None = None) -> Any:
+        """Scores; with labels, the loss L = -mean log p_y + reg/2 * (sum of all squared weights) and its gradients.
+
+        Without labels the model is in test mode: dropout keeps everything, batch normalisation uses running averages.
+
+        Args:
+            X: examples, (N, ...).
+            y: (N,) integer labels, 0 to C - 1, or None.
+        Returns:
+            scores (N, C) if y is None, else the loss and {name: gradient} of the shapes of params.
+        Raises:
+            ValueError: shapes that do not fit, labels out of range.
+            TypeError: labels that are not integers.
+        """
+        scores, caches = self.forward(self.inputs(X), "test" if y is None else "train")
+        if y is None:
+            return scores
+        ### BEGIN SOLUTION fully_connected_nets, 5
+        loss, dscores = softmax_loss(scores, y)
+        grads = self.backward(dscores, caches)
+        for name, W in self.params.items():
+            if name.startswith("W"):  # biases, gammas and betas are not regularised
+                loss += 0.5 * self.reg * np.sum(W * W)
+                grads[name] += self.reg * W
+        return loss, grads
+        ### END SOLUTION
+
+    def inputs(self, X: Array) -> Array:
+        """X as an array of the model's dtype."""
+        return np.asarray(X, self.dtype)
+
+    def forward(self, X: Array, mode: str) -> tuple[Array, Any]:
+        """Scores (N, C) and what `backward` needs; mode is "train" or "test"."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward pass")
+
+    def backward(self, dscores: Array, caches: Any) -> dict[str, Array]:
+        """{name: gradient} of the data loss, from its gradient with respect to the scores."""
+        raise NotImplementedError(f"{type(self).__name__} has no backward pass")
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make a model of these sizes, as plain numbers and strings."""
+        return {"reg": self.reg, "dtype": np.dtype(self.dtype).name}
+
+    def save(self, path: str | Path) -> None:
+        """Write settings, parameters and running averages to one file, whole or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        content = {"kind": "model", "class": type(self).__name__, "settings": self.settings()}
+        checkpoint.write(path, content | checkpoint.snapshot(self))
+
+    def load(self, path: str | Path, dtype: type | None = None) -> None:
+        """Become the model that `save` wrote, whatever its sizes; reading the file runs no code from it.
+
+        Args:
+            path: of the file.
+            dtype: compute in this precision; None = in the saved one.
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: the file is damaged, or holds no model of this class. This model stays as it was.
+        """
+        saved = checkpoint.read(path, "model")
+        if saved.get("class") != type(self).__name__:
+            raise ValueError(f"{path} holds a {saved.get('class', 'model')}, not a {type(self).__name__}")
+        settings = saved["settings"] | ({"dtype": np.dtype(dtype).name} if dtype else {})
+        checkpoint.restore(type(self)(**settings, weight_scale=0, rng=0), saved)  # an error here changes nothing
+        self.__init__(**settings, weight_scale=0, rng=0)
+        checkpoint.restore(self, saved)
+        self.set_params(self.params)  # in the wanted precision, and so the running averages
+        for bn_param in getattr(self, "bn_params", ()):
+            bn_param |= {
+                name: value.astype(self.dtype) for name, value in bn_param.items() if name.startswith("running")
+            }
+
+    def set_params(self, params: dict[str, Array]) -> None:
+        """Take these parameters, in the model's dtype."""
+        self.params = {name: value.astype(self.dtype) for name, value in params.items()}
