@@ -1,7 +1,8 @@
 """The Solver: minibatches, an update rule, accuracies along the way, the best parameters, and checkpoints.
 
 It knows nothing of layers. A model is anything with a dict `params` and a method `loss(X, y=None)` that returns scores
-without labels and (loss, gradients) with them; `common.checkpoint` says what a model with more state offers.
+without labels and (loss, gradients) with them; `common.checkpoint` says what a model with more state offers. Where data
+are not pictures with labels, two functions of yours say how to draw a minibatch and how to measure the model.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from common import checkpoint
+from common import checkpoint, optim
 from common.progress import progress
-from common.solver_options import check_options, checked_data, rule_of
+from common.validate import Stream, checked_count, checked_pairs, stream
 
 HISTORIES = ("loss_history", "train_acc_history", "val_acc_history")
-SAME = ("rule", "batch_size", "sampling", "lr_decay", "seeded", "num_train")  # or resuming would be another run
+SAMPLING = ("replacement", "permutation")
 DIVERGED = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}  # shows as NaN in the history, with one warning
 
 
@@ -33,8 +34,9 @@ class Solver:
     Attributes:
         loss_history: of the minibatches, one value an iteration.
         train_acc_history, val_acc_history: after the first iteration, after every epoch, and where training stops.
-        best_val_acc, best_params: the highest validation accuracy so far (-1 before the first), and copies of the
-            parameters that had it ({} before).
+            With a metric of yours, its values are in val_acc_history and train_acc_history stays empty.
+        best_val_acc, best_params: the highest validation accuracy (or metric) so far, -1 (or minus infinity) before
+            the first, and copies of the parameters that had it, {} before.
         epoch, iteration: how many are done.
         optim_configs: {parameter: the rule's dict}.
     """
@@ -56,17 +58,20 @@ class Solver:
         verbose: bool = True,
         print_acc_every: int = 1,
         device: str = "cpu",
-        seed: int | None = None,
+        seed: Stream = None,
         augment: Callable | None = None,
         lr_schedule: Callable[[float], float] | None = None,
         sampling: str = "replacement",
-        **unknown: Any,
+        metric: Callable[[Any, dict], float] | None = None,
+        batch: Callable[[dict, int, Any], tuple] | None = None,
+        num_train: int | None = None,
     ):
         """Nothing given is changed but the model's parameters, and those only by `train`.
 
         Args:
             model: see above.
-            data: X_train, y_train, X_val, y_val, pictures in any shape that the model takes.
+            data: X_train, y_train, X_val, y_val, pictures in any shape that the model takes; with `metric` and `batch`
+                anything that these two understand.
             update_rule: a name in `common.optim`, or a function (w, dw, config) -> next_w, config.
             optim_config: settings of the rule, such as learning_rate; every parameter gets a copy.
             lr_decay: factor on the learning rate at the end of each epoch.
@@ -78,30 +83,61 @@ class Solver:
             verbose: print lines of progress; the progress bar is there anyway, where somebody watches.
             print_acc_every: ... and the accuracies every so many epochs.
             device: "cpu"; here for the sake of code written for EECS 498.
-            seed: of the minibatches, the accuracies' samples and augment; None = NumPy's global stream.
+            seed: seed or RandomState of the minibatches, the accuracies' samples and augment; None = NumPy's global
+                stream.
             augment: (X_batch, rng) -> X_batch, applied to training minibatches only.
             lr_schedule: the share of training that is done, 0 to 1, -> factor on the learning rate.
             sampling: "replacement", as in CS231n: every minibatch is drawn from all pictures; or "permutation": an
                 epoch is a pass over the shuffled pictures (less a last, smaller minibatch).
+            metric: (model, data) -> a number, the higher the better, in place of the accuracies.
+            batch: (data, batch_size, rng) -> the arguments of `model.loss` for one minibatch, in place of rows of
+                X_train and y_train drawn as `sampling` says.
+            num_train: N, examples in an epoch: needed with `batch`, otherwise the length of y_train.
         Raises:
-            ValueError: an unknown option, rule or sampling, a number out of range, data that are missing, empty or
-                of different lengths.
+            ValueError: an unknown rule or sampling, a number out of range, data that are missing, empty or of
+                different lengths.
+            TypeError: an unknown option, a count that is not an integer.
         """
-        if unknown:
-            names = ", ".join(self.__init__.__kwdefaults__)
-            raise ValueError(f"unknown options: {', '.join(sorted(unknown))}; the Solver knows {names}")
-        self.model, self.data = model, checked_data(data)
-        self.update_rule, self.optim_config = rule_of(update_rule), copy.deepcopy(optim_config or {})
+        self.model, self.data, self.metric, self.batch = model, data, metric, batch
+        self.update_rule, self.optim_config = optim.rule(update_rule), copy.deepcopy(optim_config or {})
         self.lr_decay, self.lr_schedule, self.augment = lr_decay, lr_schedule, augment
         self.batch_size, self.num_epochs, self.sampling = batch_size, num_epochs, sampling
         self.num_train_samples, self.num_val_samples = num_train_samples, num_val_samples
         self.checkpoint_name, self.verbose = checkpoint_name, verbose
         self.print_every, self.print_acc_every = print_every, print_acc_every
-        check_options(self, device)
-        self.rng = np.random if seed is None else np.random.RandomState(seed)
-        self.num_train = len(data["y_train"])
+        self._check_options(device)
+        self.num_train = self._checked_data(num_train)
+        self.rng = stream(seed)
         self.iterations_per_epoch = max(self.num_train // batch_size, 1)
         self._reset()
+
+    def _check_options(self, device: str) -> None:
+        """Refuse options that make no sense; the error names the option, what was given and what is allowed."""
+        if self.sampling not in SAMPLING:
+            raise ValueError(f"sampling must be one of {', '.join(SAMPLING)}, got {self.sampling!r}")
+        if str(device) != "cpu":
+            raise ValueError(f'device must be "cpu", where NumPy computes, got {device!r}')
+        for name in ("batch_size", "num_epochs", "print_every", "print_acc_every"):
+            checked_count(name, getattr(self, name))
+        for name in ("num_train_samples", "num_val_samples"):
+            if getattr(self, name) is not None:
+                checked_count(name, getattr(self, name))
+        if not 0 < self.lr_decay < np.inf:
+            raise ValueError(f"lr_decay must be a positive number, got {self.lr_decay!r}")
+        if self.lr_schedule is not None and "learning_rate" not in self.optim_config:
+            raise ValueError("lr_schedule multiplies optim_config['learning_rate'], which is missing")
+        if self.batch is not None and self.augment is not None:
+            raise ValueError("augment changes pictures of X_train; with a batch function, augment there")
+
+    def _checked_data(self, num_train: int | None) -> int:
+        """N, the examples in an epoch, after a look at the parts of data that no function of the caller's replaces."""
+        if self.batch is not None and num_train is None:
+            raise ValueError("with a batch function num_train, the number of examples in an epoch, is needed")
+        own = ("train", "val") if self.metric is None else ("train",) if self.batch is None else ()
+        checked_pairs(self.data, own)
+        if self.batch is not None:
+            return checked_count("num_train", num_train)
+        return len(self.data["y_train"])
 
     def train(self, time_limit: float | None = None, return_best_params: bool = True) -> None:
         """Train for num_epochs; after `load_checkpoint`, for what is left of them; when done, for as many again.
@@ -177,10 +213,10 @@ class Solver:
             ValueError: the file is damaged, or belongs to another model or to other options. Nothing has changed then.
         """
         saved = checkpoint.read(path, "solver")
-        different = [name for name in SAME if saved["settings"].get(name) != self._settings()[name]]
+        there, here = saved["settings"], self._settings()
+        different = [f"{name} {there.get(name)} (here {here[name]})" for name in here if there.get(name) != here[name]]
         if different:
-            pairs = [f"{name} {saved['settings'].get(name)} (here {self._settings()[name]})" for name in different]
-            raise ValueError(f"{path} was written with {', '.join(pairs)}")
+            raise ValueError(f"{path} was written with {', '.join(different)}")
         checkpoint.restore(self.model, saved["model"])
         self.best, self.best_val_acc, self.optim_configs = saved["best"], saved["best_val_acc"], saved["optim_configs"]
         for name, value in (saved["histories"] | saved["progress"]).items():
@@ -200,7 +236,7 @@ class Solver:
         """State before the first iteration."""
         self.epoch, self.iteration, self.order = 0, 0, None
         self.num_iterations = self.num_epochs * self.iterations_per_epoch
-        self.best, self.best_val_acc = {"params": {}, "state": []}, -1.0
+        self.best, self.best_val_acc = {"params": {}, "state": []}, -1.0 if self.metric is None else -np.inf
         self.loss_history, self.train_acc_history, self.val_acc_history = [], [], []
         self.optim_configs = {name: copy.deepcopy(self.optim_config) for name in self.model.params}
 
@@ -227,14 +263,11 @@ class Solver:
 
     def _step(self, bar: Any) -> None:
         """One minibatch: loss, gradients, and an update of every parameter."""
-        batch = self._next_batch()
-        X, y = self.data["X_train"][batch], self.data["y_train"][batch]
-        if self.augment is not None:
-            X = self.augment(X, self.rng)
+        batch = self._next_batch() if self.batch is None else self.batch(self.data, self.batch_size, self.rng)
         if self.lr_schedule is not None:
             self._schedule(float(self.lr_schedule(self.iteration / self.num_iterations)))
         with np.errstate(**DIVERGED):
-            loss, grads = self.model.loss(X, y)
+            loss, grads = self.model.loss(*batch)
             for name, w in self.model.params.items():
                 config = self.optim_configs[name]
                 self.model.params[name], self.optim_configs[name] = self.update_rule(w, grads[name], config)
@@ -242,8 +275,13 @@ class Solver:
         self.loss_history.append(float(loss))
         self._report_loss(bar)
 
-    def _next_batch(self) -> np.ndarray:
-        """Indices of the next minibatch."""
+    def _next_batch(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pictures and labels of the next minibatch."""
+        chosen = self._next_indices()
+        X, y = self.data["X_train"][chosen], self.data["y_train"][chosen]
+        return (X if self.augment is None else self.augment(X, self.rng)), y
+
+    def _next_indices(self) -> np.ndarray:
         if self.sampling == "replacement":
             return self.rng.choice(self.num_train, self.batch_size)
         start = self.iteration % self.iterations_per_epoch * self.batch_size
@@ -264,19 +302,26 @@ class Solver:
                 config["learning_rate"] *= self.lr_decay
 
     def _record(self, bar: Any) -> None:
-        """Measure the accuracies, keep the parameters if they are the best so far, and write a checkpoint."""
-        data = self.data
-        self.train_acc_history.append(self.check_accuracy(data["X_train"], data["y_train"], self.num_train_samples))
-        self.val_acc_history.append(self.check_accuracy(data["X_val"], data["y_val"], self.num_val_samples))
+        """Measure the model, keep the parameters if they are the best so far, and write a checkpoint."""
+        measured = self._measure()
         val_acc = self.val_acc_history[-1]
         if val_acc > self.best_val_acc and self._finite():
             self.best, self.best_val_acc = checkpoint.snapshot(self.model), val_acc
         if self.checkpoint_name is not None:
             self.save_checkpoint(f"{self.checkpoint_name}_epoch_{self.epoch}.pkl")
         if self.verbose and self.epoch % self.print_acc_every == 0:
-            accuracies = f"train acc {self.train_acc_history[-1]:.3f}, val acc {val_acc:.3f}"
-            bar.write(f"epoch {self.epoch} / {self.num_epochs}: {accuracies}")
+            bar.write(f"epoch {self.epoch} / {self.num_epochs}: {measured}")
         bar.set_postfix(val=f"{val_acc:.3f}")
+
+    def _measure(self) -> str:
+        """Append to the histories; the values as text."""
+        data = self.data
+        if self.metric is not None:
+            self.val_acc_history.append(float(self.metric(self.model, data)))
+            return f"metric {self.val_acc_history[-1]:.3f}"
+        self.train_acc_history.append(self.check_accuracy(data["X_train"], data["y_train"], self.num_train_samples))
+        self.val_acc_history.append(self.check_accuracy(data["X_val"], data["y_val"], self.num_val_samples))
+        return f"train acc {self.train_acc_history[-1]:.3f}, val acc {self.val_acc_history[-1]:.3f}"
 
     def _finite(self) -> bool:
         """Whether the last loss and all parameters are numbers; a model of NaNs may guess right by accident."""
@@ -295,7 +340,8 @@ class Solver:
             bar.write(f"iteration {self.iteration} / {self.num_iterations}: loss {loss:.6f}")
 
     def _settings(self) -> dict[str, Any]:
-        """What has to be the same where a checkpoint is read."""
-        rule = getattr(self.update_rule, "__name__", type(self.update_rule).__name__)
-        named = {name: getattr(self, name) for name in ("batch_size", "sampling", "lr_decay", "num_train")}
-        return named | {"rule": rule, "seeded": self.rng is not np.random}
+        """What has to be the same where a checkpoint is read; with another setting it would be another run."""
+        functions = {"rule": self.update_rule, "metric": self.metric, "batch": self.batch}
+        names = {key: f and getattr(f, "__name__", type(f).__name__) for key, f in functions.items()}
+        numbers = {name: getattr(self, name) for name in ("batch_size", "sampling", "lr_decay", "num_train")}
+        return names | numbers | {"seeded": self.rng is not np.random}

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from common import checkpoint, optim
+from common import checkpoint, optim, storage
 from common import solver as solver_module
 from common.classifiers.fc_net import FullyConnectedNet
 from common.solver import Solver
@@ -535,7 +535,7 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
     def full(number):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(storage.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         quiet(deep_net(), toy_data(), **RUN).save_checkpoint(path)
     assert [p.name for p in tmp_path.iterdir()] == ["run.pkl"] and path.read_bytes() == before
@@ -572,15 +572,13 @@ def test_not_verbose_says_nothing(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"learning_rate": 1}, "unknown options: learning_rate; the Solver knows update_rule, optim_config, lr_decay"),
         ({"update_rule": "adamw"}, "update_rule must be a function or one of sgd, sgd_momentum, rmsprop, adam"),
-        ({"update_rule": "prepared"}, "update_rule must be"),
+        ({"update_rule": "with_defaults"}, "update_rule must be"),
         ({"sampling": "random"}, "sampling must be one of"),
-        ({"batch_size": 0}, "batch_size must be a whole number"),
-        ({"num_epochs": 0}, "num_epochs must be"),
-        ({"num_epochs": 2.5}, "num_epochs must be"),
-        ({"print_every": 0}, "print_every must be"),
-        ({"num_train_samples": 0}, "num_train_samples must be"),
+        ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
+        ({"num_epochs": 0}, "num_epochs is 0"),
+        ({"print_every": 0}, "print_every is 0"),
+        ({"num_train_samples": 0}, "num_train_samples is 0"),
         ({"lr_decay": 0}, "lr_decay must be"),
         ({"lr_schedule": lambda share: 1}, "which is missing"),
         ({"device": "cuda"}, "device must be"),
@@ -589,6 +587,87 @@ def test_not_verbose_says_nothing(capsys, monkeypatch):
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         Solver(Plain(), toy_data(), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"learning_rate": 1}, "learning_rate"), ({"num_epochs": 2.5}, "num_epochs must be an integer, not float")],
+)
+def test_options_of_the_wrong_kind(options, message):
+    with pytest.raises(TypeError, match=message):
+        Solver(Plain(), toy_data(), **options)
+
+
+# Metric and batch function ------------------------------------------------------------------------------------
+
+
+def draw_pairs(data, batch_size, rng):
+    chosen = rng.choice(len(data["points"]), batch_size)
+    return data["points"][chosen], data["classes"][chosen]
+
+
+def score(model, data):
+    """Minus the loss on the held-out points: the higher, the better, and always negative."""
+    return -model.loss(data["held_out"], data["held_out_classes"])[0]
+
+
+def own_data():
+    data = toy_data()
+    names = {"X_train": "points", "y_train": "classes", "X_val": "held_out", "y_val": "held_out_classes"}
+    return {names[name]: value for name, value in data.items()}
+
+
+def test_metric_and_batch_function_train_as_the_defaults_do():
+    """The same minibatches from the same seed: the same weights, with data that the Solver does not know."""
+    usual = quiet(Plain(), toy_data(), num_train_samples=None)
+    own = quiet(Plain(), own_data(), metric=score, batch=draw_pairs, num_train=60)
+    usual.train(return_best_params=False)
+    own.train(return_best_params=False)
+    assert own.loss_history == usual.loss_history and own.num_iterations == usual.num_iterations
+    np.testing.assert_array_equal(own.model.params["W"], usual.model.params["W"])
+    assert own.train_acc_history == [] and len(own.val_acc_history) == len(usual.val_acc_history)
+
+
+def test_the_best_parameters_are_those_of_the_metric():
+    solver = quiet(Plain(), own_data(), metric=score, batch=draw_pairs, num_train=60, num_epochs=20)
+    assert solver.best_val_acc == -np.inf
+    solver.train()
+    assert solver.best_val_acc == max(solver.val_acc_history) < 0
+    assert score(solver.model, solver.data) == solver.best_val_acc
+
+
+def test_a_run_with_a_metric_resumes_bit_for_bit(tmp_path):
+    options = {"metric": score, "batch": draw_pairs, "num_train": 60, "update_rule": "adam"}
+    whole = quiet(Plain(), own_data(), num_epochs=6, **options)
+    whole.train()
+    first = quiet(Plain(), own_data(), num_epochs=6, checkpoint_name=tmp_path / "run", **options)
+    first.train()
+    second = quiet(Plain(), own_data(), num_epochs=6, **options)
+    second.load_checkpoint(tmp_path / "run_epoch_3.pkl")
+    second.train()
+    assert second.val_acc_history == whole.val_acc_history
+    with pytest.raises(ValueError, match=r"metric score \(here None\)"):
+        quiet(Plain(), toy_data(), update_rule="adam").load_checkpoint(tmp_path / "run_epoch_3.pkl")
+
+
+def test_a_metric_with_the_usual_batches_needs_no_validation_pictures():
+    data = toy_data()
+    solver = quiet(Plain(), {name: data[name] for name in ("X_train", "y_train")}, metric=lambda model, data: 1.0)
+    solver.train()
+    assert set(solver.val_acc_history) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch": draw_pairs}, "num_train, the number of examples in an epoch, is needed"),
+        ({"batch": draw_pairs, "num_train": 0}, "num_train is 0"),
+        ({"batch": draw_pairs, "num_train": 60, "augment": lambda X, rng: X}, "augment there"),
+    ],
+)
+def test_bad_batch_functions(options, message):
+    with pytest.raises(ValueError, match=message):
+        quiet(Plain(), toy_data(), **options)
 
 
 def test_bad_data():
@@ -601,8 +680,3 @@ def test_bad_data():
         Solver(Plain(), data | {"y_val": data["y_val"][1:]})
     with pytest.raises(ValueError, match="time_limit must be"):
         quiet(Plain(), data).train(time_limit=0)
-
-
-def test_imports_without_torch():
-    code = "import sys; sys.modules['torch'] = None; import common.optim, common.solver, common.classifiers.fc_net"
-    subprocess.run([sys.executable, "-c", code], check=True)
