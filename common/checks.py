@@ -244,11 +244,16 @@ def compute_numeric_gradient(f: Callable, x: Any, dLdf: Any = None, h: float = 1
         upstream = torch.ones_like(f(x)) if dLdf is None else dLdf
         grad = torch.zeros_like(x)
         for index in np.ndindex(*x.shape):
-            old = x[index].item()
-            x[index] = old + h
-            plus = f(x).clone()
-            x[index] = old - h
-            minus = f(x).clone()
-            x[index] = old
-            grad[index] = ((plus - minus) * upstream).sum() / (2 * h)
+            difference = _tensor_at(f, x, index, +h) - _tensor_at(f, x, index, -h)
+            grad[index] = (difference * upstream).sum() / (2 * h)
     return grad
+
+
+def _tensor_at(f: Callable, x: Any, index: tuple, step: float) -> Any:
+    """`_at` for tensors: f with one entry of x moved by step, x put back whatever happens."""
+    old = x[index].item()
+    x[index] = old + step
+    try:
+        return f(x).clone()
+    finally:
+        x[index] = old

@@ -155,6 +155,22 @@ def test_entries_are_restored_when_the_function_raises():
     assert x.tobytes() == before
 
 
+@pytest.mark.parametrize("fails_at", range(2, 6))
+def test_tensors_are_restored_when_f_raises(fails_at):
+    x = torch.arange(4.0, dtype=torch.float64)
+    calls = []
+
+    def f(x):
+        calls.append(1)
+        if len(calls) == fails_at:
+            raise RuntimeError("no")
+        return x**2
+
+    with pytest.raises(RuntimeError, match="no"):
+        compute_numeric_gradient(f, x)
+    assert torch.equal(x, torch.arange(4.0, dtype=torch.float64))
+
+
 def test_nan_passes_through_gradients():
     x = np.array([1.0, np.nan])
     assert np.isnan(eval_numerical_gradient(np.sum, x)).all()
