@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import pickle
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.data.pickles import load_arrays
+from common.storage import atomic_write, load_arrays
 
 DIGEST = hashlib.sha256().digest_size
 PLAIN = (bool, int, float, str, bytes, type(None))
@@ -85,19 +83,9 @@ def write(path: str | Path, content: dict[str, Any]) -> None:
         TypeError: something else is in it.
         OSError: the disk is full, no permission, ...
     """
-    payload, path = pickle.dumps(plain(content), protocol=4), Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    number, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(number, "wb") as file:
-            file.write(payload + hashlib.sha256(payload).digest())
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(draft, 0o644)  # mkstemp's 0600 would lock out the other users of a shared folder
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    payload = pickle.dumps(plain(content), protocol=4)
+    with atomic_write(path) as file:
+        file.write(payload + hashlib.sha256(payload).digest())
 
 
 def read(path: str | Path, kind: str) -> dict[str, Any]:
@@ -112,10 +100,11 @@ def read(path: str | Path, kind: str) -> dict[str, Any]:
         FileNotFoundError: no such file.
         ValueError: the file is damaged, was written by something else, or is of another kind.
     """
-    data = Path(path).read_bytes()
-    if hashlib.sha256(data[:-DIGEST]).digest() != data[-DIGEST:]:
+    data = Path(path).read_bytes()  # once: the bytes that are checked are the bytes that are loaded
+    payload, digest = data[:-DIGEST], data[-DIGEST:]
+    if hashlib.sha256(payload).digest() != digest:
         raise ValueError(f"{path} is damaged or cut short, or is no checkpoint of this workbook: its checksum is wrong")
-    content = load_arrays(path)
+    content = load_arrays(payload)
     if not isinstance(content, dict) or content.get("kind") != kind:
         found = content.get("kind") if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{path} holds a {found}, not a {kind}")

@@ -4,8 +4,10 @@ import errno
 import importlib
 import multiprocessing
 import os
+import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -67,7 +69,8 @@ def put_full(root):
 
 
 def left_in(folder):
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    """Names in a folder; the lock file, which stays for the next writer, does not count."""
+    return sorted(p.name for p in folder.iterdir() if p.suffix != ".filelock") if folder.exists() else []
 
 
 # Where, and which -----------------------------------------------------------------------------------------------
@@ -362,11 +365,46 @@ def test_the_loser_of_the_race_uses_the_winners_copy(tmp_path):
     assert left_in(target) == ["theirs"] and left_in(tmp_path) == ["toy"]
 
 
-def test_turn_of_the_dead_is_taken_over(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "TURN_AFTER", 0.0)
-    (tmp_path / ".toy.lock").mkdir()
-    files.publish_folder(tmp_path / "toy", lambda folder: (folder / "mine").touch(), whole=lambda folder: True)
-    assert left_in(tmp_path) == ["toy"] and left_in(tmp_path / "toy") == ["mine"]
+def test_a_slow_holder_keeps_its_turn(tmp_path):
+    """Two writers at once: while the first is still deciding, however long, the second waits."""
+    (tmp_path / "toy").mkdir()
+    first_is_in, inside, together = threading.Event(), [], []
+
+    def slow(folder):
+        inside.append(folder)
+        together.append(len(inside))
+        first_is_in.set()
+        time.sleep(0.5)
+        inside.remove(folder)
+        return False
+
+    def publish():
+        files.publish_folder(tmp_path / "toy", lambda folder: (folder / "mine").touch(), slow)
+
+    writers = [threading.Thread(target=publish) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+        first_is_in.wait(5)
+    for writer in writers:
+        writer.join()
+    assert together == [1, 1, 1]
+    assert left_in(tmp_path / "toy") == ["mine"]
+
+
+def test_a_writer_that_was_killed_in_its_turn_stops_nobody(tmp_path):
+    killed = """
+        import os, pathlib, sys
+        from common.data import files
+        target = pathlib.Path(sys.argv[1], "toy")
+        target.mkdir()
+        files.publish_folder(target, lambda folder: None, lambda folder: os._exit(3))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(killed), str(tmp_path)]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 3
+    started = time.monotonic()
+    files.publish_folder(tmp_path / "toy", lambda folder: (folder / "mine").touch(), whole=lambda folder: False)
+    assert time.monotonic() - started < 5  # the old lock had to grow ten seconds old first
+    assert left_in(tmp_path / "toy") == ["mine"]
 
 
 # Checksums ------------------------------------------------------------------------------------------------------

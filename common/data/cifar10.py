@@ -6,15 +6,17 @@ uint8, 614.4 MB as float32 and 1,228.8 MB as float64. Everything stays uint8 unt
 no function makes more than one copy in floating point.
 """
 
-import operator
 from pathlib import Path
 
 import numpy as np
 
 from common.data import store
-from common.data.pickles import load_arrays
+from common.storage import load_arrays
+from common.validate import checked_count
 
 CLASSES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+MEAN = (0.4914, 0.4822, 0.4465)  # of the published training pictures, by colour, in [0, 1]
+STD = (0.2023, 0.1994, 0.2010)  # the mean of the standard deviations within single pictures; over all pixels it is 0.25
 FOLDER = "cifar-10-batches-py"
 TRAIN_FILES = tuple(f"data_batch_{i}" for i in range(1, 6))
 TEST_FILES = ("test_batch",)
@@ -148,7 +150,7 @@ def get_CIFAR10_rows(
         ValueError: a size is below 1 or above what there is, or uint8 is to become negative.
     """
     split = _split(num_training, num_validation, num_test, root)
-    num_dev = checked_size("num_dev", num_dev, len(split["y_train"]))
+    num_dev = checked_count("num_dev", num_dev, 1, len(split["y_train"]))
     data = {k: _to_flat(v, dtype, bias) if k[0] == "X" else v for k, v in split.items()}
     if subtract_mean:
         _subtract_mean(data, columns=3072)
@@ -223,10 +225,10 @@ def _to_labels(path: Path, labels: object, count: int) -> np.ndarray:
 def _split(num_training, num_validation, num_test, root) -> dict[str, np.ndarray]:
     """Views of the uint8 rows and labels: training first, validation right after it, and test."""
     X, y, Xt, yt = read_rows(root)
-    num_validation = checked_size("num_validation", num_validation, len(y) - 1)
+    num_validation = checked_count("num_validation", num_validation, 1, len(y) - 1)
     left = len(y) - num_validation
-    n = left if num_training is None else checked_size("num_training", num_training, left)
-    m = checked_size("num_test", num_test, len(yt))
+    n = left if num_training is None else checked_count("num_training", num_training, 1, left)
+    m = checked_count("num_test", num_test, 1, len(yt))
     train, val = slice(0, n), slice(n, n + num_validation)
     return {
         "X_train": X[train], "y_train": y[train], "X_val": X[val], "y_val": y[val],
@@ -258,30 +260,6 @@ def _subtract_mean(data: dict[str, np.ndarray], columns: int | None = None) -> d
     for part in ("X_train", "X_val", "X_test"):
         data[part][..., :columns] -= mean[..., :columns].astype(data[part].dtype)
     return data
-
-
-def checked_size(name: str, value: int, available: int) -> int:
-    """A number of pictures as an int.
-
-    Args:
-        name: of the argument, for the message.
-        value: what was given.
-        available: how many there are.
-
-    Returns:
-        value, an int in 1..available.
-
-    Raises:
-        TypeError: not an integer.
-        ValueError: below 1 or above available.
-    """
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
-    if not 1 <= value <= available:
-        raise ValueError(f"{name} is {value}; it must be at least 1 and at most {available}, which is what there is")
-    return value
 
 
 def _checked_dtype(dtype: type) -> np.dtype:

@@ -6,7 +6,6 @@ that came from one address may be continued from another.
 """
 
 import logging
-import os
 import shutil
 import tarfile
 import time
@@ -15,12 +14,13 @@ from pathlib import Path
 import pooch
 import requests
 
-from common.data.files import checksum, matches, naming, publish_folder, size_of
+from common.data.files import checksum, os_errors_name, matches, publish_folder, size_of
 from common.data.registry import Archive, DataSet
+from common.progress import quiet
 
 log = logging.getLogger(__name__)
 TRIES = 3  # failures in a row at one address before the next one
-PAUSE = 1.0  # seconds before the second try, doubled before each further one
+PAUSE = 1.0  # seconds before going on where bytes came; with failures in a row 2, then 4 times as long
 TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
 
 
@@ -50,7 +50,7 @@ def fetch(data: DataSet, root: Path) -> Path:
     folder = root / data.folder
     if is_intact(data, folder):
         return folder
-    with naming(root):
+    with os_errors_name(root):
         root.mkdir(parents=True, exist_ok=True)
     brought = [archive for archive in data.archives if (root / archive.filename).exists()]
     paths = [obtain(archive, root) for archive in data.archives]
@@ -154,14 +154,14 @@ def _transfer(address: str, part: Path, size: int) -> None:
     if have:
         log.info("continuing %s at %.1f MB", part.name, have / 1e6)
         headers["Range"] = f"bytes={have}-"
-    with naming(part.parent), open(part, "ab") as file:
+    with os_errors_name(part.parent), open(part, "ab") as file:
 
         def place(response: requests.Response, **_: object) -> None:
             if response.ok and not response.is_redirect and _first_byte(response, have, size) != have:
                 file.truncate(0)  # in append mode the next write then begins at byte 0
 
         get = pooch.HTTPDownloader(
-            progressbar=os.environ.get("WORKBOOK_QUIET") != "1",
+            progressbar=not quiet(),
             chunk_size=2**16, headers=headers, hooks={"response": place}, timeout=TIMEOUT,
         )  # fmt: skip
         get(address, file, None)

@@ -6,13 +6,13 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pooch
+from filelock import FileLock
 
-STALE_AFTER = 3600.0  # seconds without a write after which a temporary folder belongs to a process that died
-TURN_AFTER = 10.0  # seconds after which the same holds for a turn at renaming
+STALE_AFTER = 3600.0  # seconds without a write after which a temporary folder was left by a process that no longer runs
 
 
 def checksum(path: Path, algorithm: str) -> str:
@@ -31,7 +31,7 @@ def size_of(path: Path) -> int:
 
 
 @contextmanager
-def naming(place: Path) -> Iterator[None]:
+def os_errors_name(place: Path) -> Iterator[None]:
     """Re-raise an operating-system error so that it names the place and the way out.
 
     Args:
@@ -68,7 +68,7 @@ def publish_folder(target: Path, write: Callable[[Path], None], whole: Callable[
     Raises:
         OSError: the disk is full, no permission, ...; the error names `target`, and nothing stays behind.
     """
-    with naming(target):
+    with os_errors_name(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target)
         draft = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
@@ -86,7 +86,7 @@ def _prefix(target: Path) -> str:
 
 
 def _sweep(target: Path) -> None:
-    """Remove drafts whose writer must have died: nothing changed in them for an hour."""
+    """Remove drafts in which nothing has changed for an hour: their writer no longer runs."""
     for draft in target.parent.glob(f"{_prefix(target)}*"):
         try:
             newest = max(path.stat().st_mtime for path in (draft, *draft.rglob("*")))
@@ -106,29 +106,10 @@ def _flush(folder: Path) -> None:
 
 def _rename_into(draft: Path, target: Path, whole: Callable[[Path], bool]) -> None:
     """Rename draft to target; where target exists, keep it if it is whole and replace it if not."""
-    with _turn(target):
+    with FileLock(target.with_name(f".{target.name}.filelock")):  # the system frees it when its process ends
         if target.exists() and whole(target):
             return  # somebody else was faster
         if target.exists():
             target.rename(draft.with_name(f"{draft.name}-old"))
         draft.rename(target)
     shutil.rmtree(draft.with_name(f"{draft.name}-old"), ignore_errors=True)
-
-
-@contextmanager
-def _turn(target: Path) -> Iterator[None]:
-    """One process at a time renames; a turn takes milliseconds, so one of ten seconds belongs to the dead."""
-    lock = target.with_name(f".{target.name}.lock")
-    while True:
-        try:
-            lock.mkdir()
-            break
-        except FileExistsError:
-            with suppress(OSError):
-                if time.time() - lock.stat().st_mtime > TURN_AFTER:
-                    lock.rmdir()
-            time.sleep(0.01)
-    try:
-        yield
-    finally:
-        lock.rmdir()

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from common.data import download
 from common.data.files import checksum, matches, publish_folder, size_of
 from common.data.registry import DATASETS, DataSet, describe
+from common.progress import quiet
 
 EDITIONS = ("pocket", "full", "auto")
 MARKER = "edition.json"  # written last; a pocket folder without it, or at odds with it, is not whole
@@ -160,7 +161,7 @@ def _pocket_dir(data: DataSet) -> Path:
     target = data_root() / "pocket" / data.folder
     artist = _artist(data)
     if not _is_whole(target, artist):
-        if os.environ.get("WORKBOOK_QUIET") != "1":
+        if not quiet():
             tqdm.write(f"Drawing the pocket edition of {data.title} (once) ...", file=sys.stderr)
         publish_folder(target, lambda folder: _write(data, artist, folder), lambda it: _is_whole(it, artist))
     return target
