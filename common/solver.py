@@ -161,6 +161,19 @@ class Solver:
             if return_best_params and self.best_params:
                 checkpoint.restore(self.model, self.best)
 
+    def step(self) -> None:
+        """One minibatch: loss, gradients, and an update of every parameter."""
+        batch = self._next_batch() if self.batch is None else self.batch(self.data, self.batch_size, self.rng)
+        if self.lr_schedule is not None:
+            self._schedule(float(self.lr_schedule(self.iteration / self.num_iterations)))
+        with np.errstate(**DIVERGED):
+            loss, grads = self.model.loss(*batch)
+            for name, w in self.model.params.items():
+                config = self.optim_configs[name]
+                self.model.params[name], self.optim_configs[name] = self.update_rule(w, grads[name], config)
+        self.iteration += 1
+        self.loss_history.append(float(loss))
+
     def check_accuracy(
         self, X: np.ndarray, y: np.ndarray, num_samples: int | None = None, batch_size: int = 100
     ) -> float:
@@ -246,7 +259,8 @@ class Solver:
         with progress(total=self.num_iterations, initial=self.iteration, desc="training") as bar:
             while self.iteration < self.num_iterations:
                 begun = time.perf_counter()
-                self._step(bar)
+                self.step()
+                self._report_loss(bar)
                 epoch_ends = self.iteration % self.iterations_per_epoch == 0
                 if epoch_ends:
                     self._end_epoch()
@@ -260,20 +274,6 @@ class Solver:
                     break
             if not recorded:
                 self._record(bar)
-
-    def _step(self, bar: Any) -> None:
-        """One minibatch: loss, gradients, and an update of every parameter."""
-        batch = self._next_batch() if self.batch is None else self.batch(self.data, self.batch_size, self.rng)
-        if self.lr_schedule is not None:
-            self._schedule(float(self.lr_schedule(self.iteration / self.num_iterations)))
-        with np.errstate(**DIVERGED):
-            loss, grads = self.model.loss(*batch)
-            for name, w in self.model.params.items():
-                config = self.optim_configs[name]
-                self.model.params[name], self.optim_configs[name] = self.update_rule(w, grads[name], config)
-        self.iteration += 1
-        self.loss_history.append(float(loss))
-        self._report_loss(bar)
 
     def _next_batch(self) -> tuple[np.ndarray, np.ndarray]:
         """Pictures and labels of the next minibatch."""
@@ -335,7 +335,7 @@ class Solver:
             message = (
                 f"the loss became {loss} at iteration {self.iteration} (epoch {self.epoch + 1}): training diverges; "
             )
-            warnings.warn(message + "try a smaller learning rate or other initial weights", UserWarning, stacklevel=5)
+            warnings.warn(message + "try a smaller learning rate or other initial weights", UserWarning, stacklevel=4)
         if self.verbose and (self.iteration - 1) % self.print_every == 0:
             bar.write(f"iteration {self.iteration} / {self.num_iterations}: loss {loss:.6f}")
 
