@@ -1,4 +1,5 @@
-"""What a notebook needs before its first idea: seeds, threads, plot style, source on the page, the edition line."""
+"""What a notebook needs beside its ideas: seeds, threads, plot style, source on the page, the edition line, and the box
+that shows what the published data gave."""
 
 from __future__ import annotations
 
@@ -14,12 +15,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from common import results
 from common.data import store
 from common.progress import progress, quiet
+from common.results import photograph
 
-__all__ = ["edition", "progress", "quiet", "setup", "show_source"]
+__all__ = ["edition", "on_photographs", "photograph", "progress", "quiet", "record", "setup", "show_source"]
 
 ROOT = Path(__file__).resolve().parents[1]
+_about: dict[str, Any] = {"edition": None, "seed": None}  # what `record` notes beside a number
 
 STYLE = {
     "figure.dpi": 80,
@@ -42,6 +46,7 @@ def setup(seed: int = 0) -> None:
     Raises:
         ValueError: WORKBOOK_THREADS is not a positive whole number.
     """
+    _about["seed"] = seed
     random.seed(seed)
     np.random.seed(seed)
     np.set_printoptions(precision=4, suppress=True, linewidth=100)
@@ -82,7 +87,32 @@ def edition(name: str) -> str:
         "pocket" or "full": the key into a notebook's budgets.
     """
     print(store.edition_line(name))
-    return store.edition(name)
+    _about["edition"] = store.edition(name)
+    return _about["edition"]
+
+
+def record(key: str, value: float) -> None:
+    """Keep a number of this run under `make results`; does nothing else, and nothing at all for a reader.
+
+    Args:
+        key: `<notebook stem>/<words>`, for example "svm/test_accuracy".
+        value: a finite number; accuracies as fractions.
+    Raises:
+        ValueError: a bad key, or a value that is not one finite number.
+    """
+    results.record(key, value, **_about)
+
+
+def on_photographs(stem: str) -> None:
+    """Show the numbers and figures recorded on the full edition, with the command that makes them again.
+
+    Args:
+        stem: of the notebook's file name.
+    """
+    from IPython.display import display
+
+    for part in results.box(stem, ROOT):
+        display(part)
 
 
 def show_source(*objects: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import joblib
 import numpy as np
 
+from common import results
 from common.progress import progress
 
 
@@ -55,7 +56,8 @@ def search(
     evaluate: Callable[..., dict[str, float]], candidates: Sequence[dict[str, Any]], *, n_jobs: int = -1, **fixed: Any
 ) -> list[Trial]:
     """Evaluate every candidate and keep the order. Each evaluation must seed itself: then the result is the same on
-    one core, on many, and on a cluster (`with joblib.parallel_config(backend="dask"): search(...)`).
+    one core, on many, and on a cluster (`with joblib.parallel_config(backend="dask"): search(...)`). `make results`
+    keeps each finished trial, so that an interrupted run goes on with the others.
 
     Args:
         evaluate: called as evaluate(**candidate, **fixed) in a worker process; returns scores by name.
@@ -70,9 +72,13 @@ def search(
     """
     if len(candidates) == 0:
         raise ValueError("candidates is empty: there is nothing to search")
+    files = results.trial_files(evaluate, candidates, fixed)
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
-    results = parallel(joblib.delayed(evaluate)(**candidate, **fixed) for candidate in candidates)
-    bar = progress(zip(candidates, results, strict=True), total=len(candidates), desc="search")
+    scored = parallel(
+        joblib.delayed(results.trial)(evaluate, candidate, fixed, file)
+        for candidate, file in zip(candidates, files, strict=True)
+    )
+    bar = progress(zip(candidates, scored, strict=True), total=len(candidates), desc="search")
     return [Trial(dict(candidate), dict(scores)) for candidate, scores in bar]
 
 

@@ -1,9 +1,12 @@
 """Hyper-parameter search: order, seeds, workers, errors - and a Dask cluster where Dask is installed."""
 
+import itertools
+
 import joblib
 import numpy as np
 import pytest
 
+from common import results
 from common.search import Trial, around, best, grid, search
 
 
@@ -59,6 +62,71 @@ def test_best_ignores_nan_and_takes_the_first_of_equals():
         best(trials[:1])
     with pytest.raises(KeyError):
         best(trials, by="test")
+
+
+# An interrupted search goes on ------------------------------------------------------------------------------
+
+
+def logged(x, log, data):
+    """Notes that it was asked; fails for x = 2 as long as there is no file `power`."""
+    with open(log / f"{x}", "a") as file:
+        file.write("1")
+    if x == 2 and not (log / "power").exists():
+        raise RuntimeError("power cut")
+    return {"val": np.float64(x / 3 + data.sum())}
+
+
+def asked(log):
+    return {file.name: len(file.read_text()) for file in sorted(log.iterdir()) if file.name != "power"}
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """`start()` begins a run that keeps its trials: it counts its searches from 0 and knows no time of others."""
+
+    def start():
+        monkeypatch.setattr(results, "_searches", itertools.count())
+        monkeypatch.setattr(results, "_kept_seconds", 0.0)
+
+    monkeypatch.setenv(results.FOLDER, str(tmp_path / "run"))
+    (tmp_path / "log").mkdir()
+    start()
+    return start
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_an_interrupted_search_does_not_repeat_trials(tmp_path, runs, n_jobs):
+    log, candidates = tmp_path / "log", grid(x=[0, 1, 2, 3])
+    with pytest.raises(RuntimeError, match="power cut"):
+        search(logged, candidates, n_jobs=n_jobs, log=log, data=np.ones(5))
+    before = asked(log)
+    finished = len(list((tmp_path / "run" / "trials").glob("*.json")))
+    (log / "power").touch()
+    runs()
+    trials = search(logged, candidates, n_jobs=n_jobs, log=log, data=np.ones(5))
+    assert [trial.scores["val"] for trial in trials] == [x / 3 + 5 for x in range(4)]
+    assert sum(asked(log).values()) == sum(before.values()) + len(candidates) - finished
+    assert before["0"] == asked(log)["0"] == 1  # finished before the power cut with one worker or two
+    runs()
+    assert search(logged, candidates, n_jobs=n_jobs, log=log, data=np.ones(5)) == trials
+    kept = [results.read_json(file)["cpu_seconds"] for file in (tmp_path / "run" / "trials").iterdir()]
+    assert results._kept_seconds == pytest.approx(sum(kept))  # the time of the trials that were not repeated
+
+
+def test_trials_of_another_search_or_other_data_are_not_taken(tmp_path, runs):
+    log, candidates = tmp_path / "log", grid(x=[0])
+    search(logged, candidates, n_jobs=1, log=log, data=np.ones(5))
+    runs()
+    assert search(logged, candidates, n_jobs=1, log=log, data=np.ones(6))[0].scores == {"val": 6.0}
+    search(logged, candidates, n_jobs=1, log=log, data=np.ones(6))  # the second search of this run
+    assert asked(log) == {"0": 3}
+
+
+def test_a_learner_keeps_no_trials(tmp_path, monkeypatch):
+    monkeypatch.delenv(results.FOLDER, raising=False)
+    monkeypatch.chdir(tmp_path)
+    search(score, CANDIDATES, n_jobs=1, data=np.ones(5))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_same_search_on_a_dask_cluster():
