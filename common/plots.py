@@ -113,7 +113,6 @@ def decision_regions(
         y: their labels, (N,).
         title: above the picture.
     """
-    cells = 200  # along each axis
     low, high = X.min(axis=0) - 0.5, X.max(axis=0) + 0.5
     xs, ys = np.linspace(low[0], high[0], cells), np.linspace(low[1], high[1], cells)
     plane = np.stack(np.meshgrid(xs, ys), axis=-1)  # (cells, cells, 2)

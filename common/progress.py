@@ -1,4 +1,4 @@
-"""Progress bars that fit the place they appear in and stay silent where nobody watches."""
+"""Progress bars that fit the place they appear in and are silent in tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def quiet() -> bool:
-    """True where nobody watches: in tests, and while the committed outputs are made."""
+    """True in tests, and while the committed outputs are made."""
     return os.environ.get("WORKBOOK_QUIET", "") not in ("", "0")
 
 

@@ -171,9 +171,8 @@ class TwoLayerNet:
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         rng, history = stream(rng), {"loss_history": [], "train_acc_history": [], "val_acc_history": []}
-        self.params = {
-            name: value.copy() for name, value in self.params.items()
-        }  # whoever holds the old ones keeps them
+        # New arrays: a reference to the parameters from before the training keeps their values.
+        self.params = {name: value.copy() for name, value in self.params.items()}
         velocity = {name: np.zeros_like(value) for name, value in self.params.items()}
         ### BEGIN SOLUTION two_layer_net, 4
         iterations_per_epoch = max(len(X) // batch_size, 1)  # a whole number: `it % 2.5 == 0` would skip epochs

@@ -56,7 +56,7 @@ def fetch(data: DataSet, root: Path) -> Path:
     paths = [obtain(archive, root) for archive in data.archives]
     publish_folder(folder, lambda draft: _unpack(data, paths, draft), lambda it: is_intact(data, it))
     for archive, path in zip(data.archives, paths, strict=True):
-        if archive not in brought:  # an archive that somebody put there by hand is theirs
+        if archive not in brought:  # one that was put there by hand stays
             path.unlink(missing_ok=True)
     return folder
 
@@ -125,7 +125,7 @@ def _download(address: str, archive: Archive, path: Path) -> None:
         except requests.RequestException as reason:
             if _is_final(reason):
                 raise
-            failures = 0 if size_of(part) > best else failures + 1  # whoever gets further is not failing
+            failures = 0 if size_of(part) > best else failures + 1  # a try that brings bytes is no failure
             best = max(best, size_of(part))
             if failures == TRIES:
                 raise

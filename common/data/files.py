@@ -1,4 +1,4 @@
-"""Checksums, and writing folders so that nobody ever meets half of one: temporary sibling, fsync, rename."""
+"""Checksums, and writing folders whole or not at all: temporary sibling, fsync, rename."""
 
 import errno
 import os
@@ -90,7 +90,7 @@ def _sweep(target: Path) -> None:
     for draft in target.parent.glob(f"{_prefix(target)}*"):
         try:
             newest = max(path.stat().st_mtime for path in (draft, *draft.rglob("*")))
-        except OSError:  # its owner is finishing it at this moment
+        except OSError:  # it is being renamed at this moment
             continue
         if time.time() - newest > STALE_AFTER:
             shutil.rmtree(draft, ignore_errors=True)
@@ -108,7 +108,7 @@ def _rename_into(draft: Path, target: Path, whole: Callable[[Path], bool]) -> No
     """Rename draft to target; where target exists, keep it if it is whole and replace it if not."""
     with FileLock(target.with_name(f".{target.name}.filelock")):  # the system frees it when its process ends
         if target.exists() and whole(target):
-            return  # somebody else was faster
+            return  # another process was faster
         if target.exists():
             target.rename(draft.with_name(f"{draft.name}-old"))
         draft.rename(target)
