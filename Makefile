@@ -3,11 +3,13 @@
 #   PYTHON=python3.12   the interpreter that .venv is made from
 #   TORCH=cpu           PyTorch's own CPU wheels (smaller: no CUDA libraries)
 #   NB=assignment1/knn.ipynb   one notebook instead of all
+#   JOBS=1              make run: one notebook after the other, with all threads (default: one for each core)
 
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= default
 NB     ?=
+JOBS   ?=
 
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -28,8 +30,8 @@ $(READY): requirements.txt constraints.txt pyproject.toml setup.py $(wildcard co
 lab: $(READY)  ## open JupyterLab here
 	$(BIN)/jupyter lab
 
-run: $(READY)  ## execute the notebooks on the pocket edition; HTML under build/html (NB=... for one)
-	$(BIN)/python -m tools.run $(NB)
+run: $(READY)  ## execute the notebooks on the pocket edition; HTML under build/html (NB=... for one, JOBS=1 in turn)
+	$(BIN)/python -m tools.run $(if $(JOBS),--jobs $(JOBS)) $(NB)
 
 test: $(READY)  ## ruff, unit tests, and every notebook with its outputs compared (nbval)
 	$(BIN)/python -m tools.test
@@ -44,8 +46,8 @@ data: $(READY)  ## download and verify the full editions of the data sets
 outputs: $(READY)  ## execute the notebooks and write their outputs into the .ipynb files (NB=... for one)
 	$(BIN)/python -m tools.outputs $(NB)
 
-results: $(READY)  ## execute the notebooks on the full editions; HTML under build/results
-	$(BIN)/python -m tools.run --edition full --dest build/results $(NB)
+results: $(READY)  ## run the notebooks on the full editions, record numbers and figures under results/ (NB=... for one)
+	$(BIN)/python -m tools.results $(NB)
 
 colab: $(READY)  ## write self-contained notebooks for Colab under build/colab
 	$(BIN)/python -m tools.colab

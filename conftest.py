@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import nbval_tolerance
-from tools.outputs import ENVIRONMENT
+from tools.execute import ENVIRONMENT
 
 # Before NumPy loads, and inherited by the kernels that nbval starts.
 os.environ.update(ENVIRONMENT)

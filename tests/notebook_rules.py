@@ -15,7 +15,6 @@ from pathlib import Path
 
 import nbformat
 
-from tools.imports import bindings
 from tools.notebooks import parse_cell
 from tools.outputs import normalise
 
@@ -160,20 +159,25 @@ def imports_exist(page: Page) -> Iterator[str]:
     """Every name of common/ that a cell imports, or asks a module of common/ for, is there."""
     bound: dict[str, str] = {}
     for name, cell in page.code:
-        tree = parse_cell(cell.source)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom | ast.Import):
-                bound |= bindings(ast.Module(body=[node], type_ignores=[]))
-                wanted = [f"{node.module}.{a.name}" for a in node.names] if isinstance(node, ast.ImportFrom) else []
-                wanted = wanted or [alias.name for alias in node.names]
-            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                owner = bound.get(node.value.id, "")
-                wanted = [f"{owner}.{node.attr}"] if _is_module(owner) else []
-            else:
-                continue
-            for dotted in wanted:
+        for node in ast.walk(parse_cell(cell.source)):
+            for dotted in _asked_for(node, bound):
                 if dotted.partition(".")[0] == "common" and not _exists(dotted):
                     yield f"{name} uses {dotted}, which does not exist"
+
+
+def _asked_for(node: ast.AST, bound: dict[str, str]) -> list[str]:
+    """The dotted names that an import or an attribute asks for; `bound` keeps what local names stand for, in place."""
+    if isinstance(node, ast.ImportFrom):
+        names = {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    elif isinstance(node, ast.Import):
+        names = {alias.asname or alias.name: alias.name for alias in node.names}
+    elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        owner = bound.get(node.value.id, "")
+        return [f"{owner}.{node.attr}"] if _is_module(owner) else []
+    else:
+        return []
+    bound |= names
+    return list(names.values())
 
 
 def _is_module(dotted: str) -> bool:

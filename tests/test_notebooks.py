@@ -6,7 +6,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from tests import notebook_rules as rules
 from tests.notebook_rules import RULES, SETUP, Page
-from tools.execute import ROOT, find
+from tools.notebooks import ROOT, notebook_paths
 from tools.outputs import normalise
 from tools.student import is_blank_edition
 
@@ -16,7 +16,7 @@ TEMPORARY = "/".join(["", "tmp", ""])  # a machine's path, in pieces: this file 
 
 @pytest.mark.skipif(is_blank_edition(ROOT), reason="the blank edition has no outputs")
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-@pytest.mark.parametrize("path", find(), ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", notebook_paths(), ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_notebook(path, rule):
     complaints = list(rule(Page(path, path.read_text(encoding="utf-8"))))
     assert not complaints, f"{rule.__doc__}\n  " + "\n  ".join(complaints)
@@ -24,7 +24,7 @@ def test_notebook(path, rule):
 
 @pytest.mark.skipif(is_blank_edition(ROOT), reason="the blank edition is made from the solved one")
 def test_there_are_notebooks():
-    assert find()
+    assert notebook_paths()
 
 
 # The rules ---------------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """The blank edition: no solution left, every blank loud, and whole again when the solutions are put back."""
 
+import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,8 +17,20 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from tests.test_colab import chosen
 from tools import student
-from tools.notebooks import MANIFEST, ROOT, ToolError, notebook_text, read_notebook, strip_outputs
-from tools.regions import ANSWER, code_regions, raise_line, replace_lines, text_regions
+from tools.blanks import find_blanks, raise_line
+from tools.notebooks import (
+    MANIFEST,
+    ROOT,
+    ToolError,
+    notebook_paths,
+    notebook_text,
+    parse_cell,
+    read_notebook,
+    sections,
+    source_files,
+    strip_outputs,
+)
+from tools.regions import ANSWER, code_regions, replace_lines, text_regions
 
 B, E = "### BEGIN SOLUTION", "### END SOLUTION"
 MODULE = f'''
@@ -32,7 +46,7 @@ class Model:
         """The sum."""
         if not values:
             raise ValueError("values is empty")
-        {B}
+        {B} model, 1
         result = 0
         for value in values:
             result = result + value
@@ -40,7 +54,7 @@ class Model:
         return result
 
     def root(self, value):
-        {B}
+        {B} model, 2
         return math.sqrt(abs(value))
         # the end
         {E}
@@ -49,7 +63,7 @@ class Model:
 def scale(values, factor):
     out = []
     for value in values:
-        {B}
+        {B} model, 2
         scaled_value = factor * value
         out.append(scaled_value)
         {E}
@@ -141,7 +155,7 @@ def work_through(folder: Path, solved: Path, notebook: str, **variables: str) ->
     path = str((folder / notebook).parent)
     client = nbclient.NotebookClient(nb, timeout=600, resources={"metadata": {"path": path}})
     nb.cells.insert(0, new_code_cell("%load_ext autoreload\n%autoreload 2"))
-    messages, blanks = [], student.find_blanks(solved)
+    messages, blanks = [], find_blanks(solved)
     with client.setup_kernel(env=env):
         for index, cell in enumerate(nb.cells):
             while error := run_cell(client, cell, index):
@@ -175,7 +189,7 @@ def stripped(path):
 def differences(blank: Path, solved: Path) -> list[str]:
     """Files of `solved` that `blank` has not, or has with other content than outputs and the notice in README.md."""
     result = []
-    for name in student.source_files(solved):
+    for name in source_files(solved):
         if not (blank / name).exists():
             result.append(name)
         elif name == "README.md":
@@ -193,9 +207,14 @@ def differences(blank: Path, solved: Path) -> list[str]:
 
 
 def test_regions_know_their_function():
-    found = code_regions(MODULE, "model.py")
+    found = code_regions(MODULE, "model.py", named=True)
     assert [r.function for r in found] == ["Model.total", "Model.root", "scale"]
-    assert [len(r.indent) for r in found] == [8, 8, 8]
+    assert [(r.notebook, r.section) for r in found] == [("model", "1"), ("model", "2"), ("model", "2")]
+
+
+def test_a_region_may_hold_whole_functions():
+    source = f"def outer():\n    {B}\n    def inner():\n        return 1\n    {E}\n    return inner\n"
+    assert [r.function for r in code_regions(source, "x.py")] == ["outer"]
 
 
 def test_markers_in_strings_are_text():
@@ -213,11 +232,21 @@ def test_markers_in_strings_are_text():
         (f"{B}\n# nothing\n{E}\n", r"x\.py:1: the region holds no code"),
         (f"def f():\n    {B}\n    x = 1\n\n\ndef g():\n    x = 1\n    {E}\n", r"x\.py:2: .* beyond one function"),
         (f"def f(:\n    {B}\n", r"x\.py: not valid Python"),
+        (f"{B} knn, 3\nx = 1\n{E}\n", r"x\.py:1: a marker has to be '### BEGIN SOLUTION' or"),
     ],
 )
 def test_bad_markers_name_the_line(source, message):
     with pytest.raises(ToolError, match=message):
         code_regions(source, "x.py")
+
+
+@pytest.mark.parametrize(
+    "marker", [B, f"{B} knn", f"{B} knn 3", f"{B} assignment1/knn, 3", "### Begin Solution knn, 3"]
+)
+def test_markers_of_modules_name_notebook_and_section(marker):
+    source = f"def f():\n    {marker}\n    return 1\n    {E}\n"
+    with pytest.raises(ToolError, match=r"x\.py:2: a marker has to be '### BEGIN SOLUTION notebook, section' or"):
+        code_regions(source, "x.py", named=True)
 
 
 def test_bad_markers_in_text():
@@ -243,7 +272,7 @@ def test_replace_lines_matches_whole_lines():
 
 
 def test_every_blank_is_found(tree):
-    blanks = student.find_blanks(tree)
+    blanks = find_blanks(tree)
     assert [b.name for b in blanks] == ["Model.total", "Model.root", "scale", "Yours", "power", "Yours", "Yours (2)"]
     assert blanks[3].text == ANSWER
     for blank in blanks[:3] + blanks[4:]:
@@ -305,54 +334,39 @@ def test_restore_keeps_the_learners_work(tree, tmp_path):
     assert "out.append(value * factor)" in module.read_text()
 
 
-def test_a_class_shows_all_its_methods(tree):
-    own = cells()
-    own[2].source = "from common.model import Model, scale\nnotebook.show_source(Model)"
-    own[5].source = "notebook.show_source(scale)"
-    save(tree / "assignment1/model.ipynb", *own)
-    assert {b.name: b.text for b in student.find_blanks(tree)}["Model.root"].endswith('section 1")')
-
-
-def test_names_re_exported_by_a_package_are_followed(tree):
-    write(tree / "common/models/__init__.py", "from common.model import Model as Sum\n")
-    own = cells()
-    own[
-        2
-    ].source = "from common.models import Sum as Model\nfrom common.model import scale\nnotebook.show_source(Model)"
-    save(tree / "assignment1/model.ipynb", *own)
-    assert "Model.total: assignment1/model, section 1" in student.find_blanks(tree)[0].text
-
-
-def test_the_namesake_notebook_wins(tree):
-    save(
-        tree / "assignment1/early.ipynb",
-        new_markdown_cell("## 7. Before"),
-        new_code_cell("from common import notebook\nfrom common.model import Model\nnotebook.show_source(Model.total)"),
-    )
-    assert all("assignment1/early" not in b.text for b in student.find_blanks(tree))
-    (tree / "assignment1/model.ipynb").rename(tree / "assignment1/other.ipynb")
-    assert "assignment1/early, section 7" in student.find_blanks(tree)[0].text
-
-
-def test_a_function_that_is_only_used_belongs_to_the_section_that_uses_it(tree):
-    own = cells()
-    own[5].source = "assert model.root(-4) == 2"
-    save(tree / "assignment1/model.ipynb", *own)
-    assert "Model.root: assignment1/model, section 2" in student.find_blanks(tree)[1].text
-
-
-def test_functions_that_no_notebook_shows_are_listed(tree, tmp_path, capsys):
-    write(tree / "common/lost.py", f"def lost():\n    {B}\n    return 1\n    {E}\n")
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        ("modle, 1", r"common/lost\.py:2: there is no notebook 'modle'; there are model\n"),
+        ("model, 4", r"common/lost\.py:2: assignment1/model has no section 4\n"),
+    ],
+)
+def test_a_place_that_does_not_exist_is_an_error(tree, tmp_path, capsys, marker, message):
+    write(tree / "common/lost.py", f"def lost():\n    {B} {marker}\n    return 1\n    {E}\n")
     assert student.main(["--source", str(tree), "--destination", str(tmp_path / "blank")]) == 1
-    assert "no notebook shows these functions (show_source):\n  common/lost.py:2 lost" in capsys.readouterr().err
+    assert re.fullmatch(message, capsys.readouterr().err)
     assert not (tmp_path / "blank").exists()
+
+
+def test_two_notebooks_of_one_name_are_an_error(tree):
+    save(tree / "assignment2/model.ipynb", *cells())
+    with pytest.raises(ToolError, match=r"assignment2/model and assignment1/model have the same name"):
+        find_blanks(tree)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("common/bad.py", f"{B}\nx = 1\n{E}\n", r"common/bad\.py:1: a region of a module has to lie in a function"),
-        ("common/bad.py", f"def f():\n    {B}\n    return 1\n", r"common/bad\.py:2: BEGIN SOLUTION without END"),
+        (
+            "common/bad.py",
+            f"{B} model, 1\nx = 1\n{E}\n",
+            r"common/bad\.py:1: a region of a module has to lie in a function",
+        ),
+        (
+            "common/bad.py",
+            f"def f():\n    {B} model, 1\n    return 1\n",
+            r"common/bad\.py:2: BEGIN SOLUTION without END",
+        ),
         ("common/bad.pyx", f"def f():\n    {B}\n    return 1\n    {E}\n", r"bad\.pyx: .*Cython are not supported"),
         ("assignment1/bad.ipynb", "{", r"bad\.ipynb: not a readable notebook"),
     ],
@@ -365,7 +379,7 @@ def test_bad_trees_are_refused(tree, tmp_path, name, text, message):
 
 
 def test_what_would_not_compile_is_refused(tree, tmp_path):
-    half = f"def scale(x):\n    {B}\n    if x:\n        return 1\n    {E}\n    else:\n        return 2\n"
+    half = f"def scale(x):\n    {B} model, 2\n    if x:\n        return 1\n    {E}\n    else:\n        return 2\n"
     write(tree / "common/model.py", half)
     with pytest.raises(ToolError, match=r"common/model\.py: not valid Python without its solution"):
         student.write_blank_edition(tree, tmp_path / "blank")
@@ -450,6 +464,61 @@ def test_only_what_git_tracks_is_handed_out(tree, tmp_path):
     assert not (tmp_path / "blank/.git").exists()
 
 
+# --- the sections that markers name ---------------------------------------------------------------------------------
+
+
+def untaught(root):
+    """The functions, each with its section, that the section named by their marker does not teach."""
+    found = []
+    for blank in find_blanks(root):
+        if not blank.cell:
+            _, notebook, section = re.search(r'"(.+): (.+), section (\d+)"', blank.text).groups()
+            if not teaches(read_notebook(root / f"{notebook}.ipynb"), section, blank):
+                found.append(f"{blank.file} {blank.name}: {notebook}, section {section}")
+    return found
+
+
+def teaches(nb, section, blank):
+    """Whether a cell of the section shows the function, its class or its module, or at least uses it by name."""
+    pairs = zip(nb.cells, sections(nb), strict=True)
+    trees = [parse_cell(cell.source) for cell, (number, _) in pairs if (number, cell.cell_type) == (section, "code")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and last_name(node.func) == "show_source"]
+    shown = {last_name(argument) for call in calls for argument in call.args}
+    around = {Path(blank.file).stem, *blank.name.split(".")}
+    return bool(shown & around) or blank.name.rpartition(".")[2] in {last_name(node) for node in nodes}
+
+
+def last_name(node):
+    """`c` of the expression `a.b.c`, "" for anything else than names and attributes."""
+    return ast.unparse(node).rpartition(".")[2] if isinstance(node, ast.Name | ast.Attribute) else ""
+
+
+def test_each_section_teaches_what_its_markers_say(tree):
+    assert untaught(tree) == []
+
+
+def test_a_wrong_section_is_found(tree):
+    module = (tree / "common/model.py").read_text()
+    write(tree / "common/model.py", module.replace("model, 2", "model, 1", 1).replace("model, 2", "model, 3"))
+    assert untaught(tree) == [
+        "common/model.py Model.root: assignment1/model, section 1",
+        "common/model.py scale: assignment1/model, section 3",
+    ]
+
+
+@pytest.mark.parametrize("shown", ["Model", "common.model", "Model.total"])
+def test_a_class_or_a_module_shows_its_functions(tree, shown):
+    own = cells()
+    own[2].source = f"import common.model\nfrom common.model import Model, scale\nnotebook.show_source({shown})"
+    own[3].source = "model = Model()"
+    save(tree / "assignment1/model.ipynb", *own)
+    assert untaught(tree) == []
+    own[2].source = "from common.model import Model, scale\nnotebook.show_source(scale)"
+    save(tree / "assignment1/model.ipynb", *own)
+    assert untaught(tree) == ["common/model.py Model.total: assignment1/model, section 1"]
+
+
 # --- the real tree ----------------------------------------------------------------------------------------------
 
 REAL = pytest.mark.skipif(student.is_blank_edition(ROOT), reason="this is the blank edition")
@@ -465,7 +534,12 @@ def test_the_real_tree_has_its_blank_edition(tmp_path):
 
 
 @REAL
-@pytest.mark.parametrize("path", chosen(student.tracked_notebooks(ROOT)))
+def test_each_real_section_teaches_what_its_markers_say():
+    assert untaught(ROOT) == []
+
+
+@REAL
+@pytest.mark.parametrize("path", chosen(notebook_paths(tracked=True)))
 def test_every_real_blank_stops_its_notebook(path, tmp_path):
     from common.data import store
 

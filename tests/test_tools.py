@@ -1,15 +1,19 @@
 """The commands behind make: what they say, what they write, and what they leave alone."""
 
 import os
+import signal
+import subprocess
 import sys
+import textwrap
+import time
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools import bench, execute, install, outputs, preflight, run
-from tools.outputs import ENVIRONMENT
+from tools import bench, execute, install, notebooks, outputs, preflight, run
+from tools.execute import ENVIRONMENT
 
 FINE = [
     new_markdown_cell("# Tiny\n\nA notebook.", metadata={"collapsed": True}),
@@ -44,10 +48,17 @@ def tree(tmp_path_factory):
     return root
 
 
+def notebook_of(path, *sources, title="# A notebook"):
+    """Write a notebook with these code cells; returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=[new_markdown_cell(title), *map(new_code_cell, sources)]), path)
+    return path
+
+
 @pytest.fixture(autouse=True)
 def importable(monkeypatch):
     """The kernel runs in the fixture's folder; common is found as an installed package would be."""
-    monkeypatch.setenv("PYTHONPATH", str(execute.ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(notebooks.ROOT))
 
 
 # Preflight ---------------------------------------------------------------------------------------------------
@@ -59,12 +70,12 @@ def everything(_):
 
 @pytest.mark.parametrize("version", [(3, 11, 0), (3, 12, 9), (3, 13, 1), (3, 14, 2)])
 def test_supported_pythons_pass(version):
-    assert preflight.problem(version, everything, everything) is None
+    assert preflight.problem(version, everything) is None
 
 
 @pytest.mark.parametrize("version", [(2, 7, 18), (3, 8, 1), (3, 10, 14), (3, 15, 0), (4, 0, 0)])
 def test_other_pythons_are_named_with_the_remedy(version):
-    sentence = preflight.problem(version, everything, everything)
+    sentence = preflight.problem(version, everything)
     assert sentence.startswith(f"Python {version[0]}.{version[1]} is not supported")
     assert "3.11 to 3.14" in sentence
     assert "make PYTHON=" in sentence
@@ -73,7 +84,7 @@ def test_other_pythons_are_named_with_the_remedy(version):
 
 @pytest.mark.parametrize("missing", ["venv", "ensurepip"])
 def test_missing_venv_module(missing):
-    sentence = preflight.problem((3, 12, 3), lambda name: name != missing, everything)
+    sentence = preflight.problem((3, 12, 3), lambda name: name != missing)
     assert "venv module" in sentence
     assert "apt install python3.12-venv" in sentence
     assert "\n" not in sentence
@@ -81,7 +92,6 @@ def test_missing_venv_module(missing):
 
 @pytest.mark.parametrize("compiler", ["cc", "gcc", "clang", None])
 def test_missing_compiler_is_only_noted(compiler):
-    assert preflight.problem((3, 12, 3), everything, lambda name: None) is None
     sentence = preflight.note(lambda name: "/usr/bin/" + name if name == compiler else None)
     if compiler:
         assert sentence is None
@@ -102,54 +112,108 @@ def test_preflight_is_syntax_of_any_python_3():
 # Installation ------------------------------------------------------------------------------------------------
 
 
+FAKE_PIP = """
+import os, sys
+asked = " ".join(sys.argv[1:])
+print("Looking in links: here")
+print("WARNING: Location 'there' is ignored: it is neither a file nor a directory.", file=sys.stderr)
+print("Collecting numpy>=1.26 (from -r requirements.txt (line 4))")
+print("  Downloading https://example.org/simple/numpy-2.0-any.whl (19.0 MB)")
+print("Installing collected packages: a, b, c")
+if os.environ["FAILS"] and os.environ["FAILS"] in asked:
+    print("ERROR: no matching distribution", file=sys.stderr)
+    print("line\\n" * 20, "WARNING: you should upgrade", sep="")
+    sys.exit(1)
+"""
+
+
 @pytest.fixture
-def pip(monkeypatch):
-    """pip that only notes what it is asked, and fails where `fails` says so."""
+def pip(monkeypatch, tmp_path):
+    """A pip that says what the real one does; returns the environment's variables, of which FAILS names its failure."""
+    (tmp_path / "pip.py").write_text(FAKE_PIP)
+    monkeypatch.setattr(install, "PIP", [sys.executable, str(tmp_path / "pip.py")])
+    monkeypatch.setattr(install, "LOG", tmp_path / "install.log")
+    monkeypatch.setenv("FAILS", "")
+    return monkeypatch
 
-    class Pip(list):
-        fails = ""
 
-        def __call__(self, *arguments):
-            self.append(" ".join(arguments))
-            return not (self.fails and self.fails in self[-1])
-
-    pip = Pip()
-    monkeypatch.setattr(install, "pip", pip)
-    return pip
+def asked():
+    """What pip was asked for, from the log."""
+    lines = install.LOG.read_text().splitlines()
+    return [line.removeprefix("== pip install ") for line in lines if line.startswith("== pip install ")]
 
 
 def test_default_installation(pip, capsys):
     install.main("default")
-    assert pip == ["-r requirements.txt -c constraints.txt", "--no-build-isolation --no-deps --editable ."]
-    assert "Ready after" in capsys.readouterr().out
+    assert asked() == ["-r requirements.txt -c constraints.txt", "--no-build-isolation --no-deps --editable ."]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:5] == [
+        "1 of 2, requirements: starting",
+        "1 of 2, requirements: installing 3 packages",
+        "2 of 2, common/: starting",
+        "2 of 2, common/: installing 3 packages",
+    ]
+    assert lines[5].startswith("Ready after")
+    assert install.LOG.read_text().count("WARNING: Location") == 2
+
+
+def test_a_terminal_has_one_line_that_overwrites_itself(pip, capsys):
+    pip.setattr(sys.stdout, "isatty", lambda: True)
+    pip.setenv("COLUMNS", "60")
+    install.main("default")
+    shown = capsys.readouterr().out.rstrip("\n").split("\n")
+    assert len(shown) == 2, "the line stays one line"
+    steps = shown[1].split("\r")
+    assert f"1 of 2, requirements: collecting numpy>=1.26, package 1 of about {install.pins()}"[:59] + "\033[K" in steps
+    assert "1 of 2, requirements: downloading numpy-2.0-any.whl (19.0 M\033[K" in steps
+    assert steps[-1].startswith("\033[KReady after")
+
+
+def test_where_nobody_watches_a_line_comes_now_and_then(pip, capsys):
+    pip.setattr(install, "SECONDS", 0)
+    install.main("default")
+    assert (
+        "1 of 2, requirements: downloading numpy-2.0-any.whl (19.0 MB), package 1 of about" in capsys.readouterr().out
+    )
 
 
 def test_cpu_wheels_come_first(pip):
     install.main("cpu")
-    assert "torch torchvision" in pip[0]
-    assert install.CPU_WHEELS in pip[0]
-    assert pip[1] == "-r requirements.txt -c constraints.txt"
+    assert "torch torchvision" in asked()[0]
+    assert install.CPU_WHEELS in asked()[0]
+    assert asked()[1] == "-r requirements.txt -c constraints.txt"
 
 
 def test_cpu_wheels_out_of_reach_are_a_message_and_the_default(pip, capsys):
-    pip.fails = install.CPU_WHEELS
+    pip.setenv("FAILS", install.CPU_WHEELS)
     install.main("cpu")
-    assert "cannot be had" in capsys.readouterr().out
-    assert len(pip) == 3
+    shown = capsys.readouterr().out
+    assert "cannot be had" in shown
+    assert "no matching distribution" not in shown
+    assert len(asked()) == 3
 
 
 @pytest.mark.parametrize(
-    ("torch", "fails", "says"),
+    ("fails", "says"),
     [
-        ("gpu", "", "TORCH=gpu is not known"),
-        ("default", "requirements.txt", "requirements could not be installed"),
-        ("default", "--editable", "common/ could not be installed"),
+        ("requirements.txt", "The requirements could not be installed"),
+        ("--editable", "The package common/ could not be installed"),
     ],
 )
-def test_installation_that_fails_says_why(pip, torch, fails, says):
-    pip.fails = fails
-    with pytest.raises(SystemExit, match=says):
-        install.main(torch)
+def test_installation_that_fails_says_why(pip, fails, says):
+    pip.setenv("FAILS", fails)
+    with pytest.raises(SystemExit) as leaving:
+        install.main("default")
+    lines = str(leaving.value).splitlines()
+    assert lines[0] == f"{says}:"
+    assert lines[1] == "ERROR: no matching distribution"
+    assert lines[2:17] == ["line"] * 15
+    assert lines[17:] == [f"All that pip said: {install.LOG}"]
+
+
+def test_an_unknown_kind_of_torch(pip):
+    with pytest.raises(SystemExit, match="TORCH=gpu is not known"):
+        install.main("gpu")
 
 
 # Finding -----------------------------------------------------------------------------------------------------
@@ -160,12 +224,13 @@ def test_notebooks_are_found_in_the_readme_s_order(tmp_path):
         path = tmp_path / f"{name}.ipynb"
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    (tmp_path / "assignment1/README.md").write_text("| [z](z.ipynb) |\n| [a](a.ipynb) |\n")
-    found = [path.relative_to(tmp_path).as_posix() for path in execute.find(root=tmp_path)]
+    (tmp_path / "assignment1/README.md").write_text("m.ipynb is no row\n| [z](z.ipynb) |\n| [a](a.ipynb) |\n")
+    found = [path.relative_to(tmp_path).as_posix() for path in notebooks.notebook_paths(tmp_path)]
     assert found == ["assignment1/z.ipynb", "assignment1/a.ipynb", "assignment1/m.ipynb", "assignment2/a.ipynb"]
-    assert execute.find(["assignment1/m.ipynb"], tmp_path) == [tmp_path / "assignment1/m.ipynb"]
-    with pytest.raises(SystemExit, match=r"No such notebook: assignment1/x.ipynb. There are:\n  assignment1/a.ipynb"):
-        execute.find(["assignment1/x.ipynb"], tmp_path)
+    assert notebooks.find([], tmp_path) == notebooks.notebook_paths(tmp_path)
+    assert notebooks.find(["assignment1/m.ipynb"], tmp_path) == [tmp_path / "assignment1/m.ipynb"]
+    with pytest.raises(SystemExit, match=r"No such notebook: assignment1/x.ipynb. There are:\n  assignment1/z.ipynb"):
+        notebooks.find(["assignment1/x.ipynb"], tmp_path)
 
 
 # Execution and outputs ---------------------------------------------------------------------------------------
@@ -173,7 +238,7 @@ def test_notebooks_are_found_in_the_readme_s_order(tmp_path):
 
 def test_outputs_twice_are_the_same_bytes(tree, monkeypatch, capsys):
     path = tree / "assignment1/tiny.ipynb"
-    monkeypatch.setattr(outputs, "find", lambda names: execute.find(names, tree))
+    monkeypatch.setattr(outputs, "find", lambda names: notebooks.find(names, tree))
     monkeypatch.setattr(sys, "argv", ["outputs", "assignment1/tiny.ipynb"])
     outputs.main()
     first = path.read_bytes()
@@ -223,14 +288,23 @@ def test_execution_counts_cells_and_checks(tree):
     assert done.seconds > 0
 
 
-def test_execution_puts_the_environment_back(tree, monkeypatch):
-    monkeypatch.setenv("WORKBOOK_EDITION", "auto")
-    monkeypatch.delenv("NEW_HERE", raising=False)
+def test_execution_ends_at_the_first_error_and_leaves_the_environment_alone(tree):
     before = dict(os.environ)
-    done = execute.execute(tree / "assignment1/broken.ipynb", {"WORKBOOK_EDITION": "pocket", "NEW_HERE": "1"})
+    done = execute.execute(tree / "assignment1/broken.ipynb", {"WORKBOOK_EDITION": "full", "NEW_HERE": "1"})
     assert dict(os.environ) == before
     assert done.error == "ValueError: no <good>\nat all"
     assert done.cells_run == 2  # the failing one ran, the next did not
+
+
+def test_a_kernel_that_dies_is_an_error_of_its_notebook(tmp_path):
+    path = notebook_of(tmp_path / "dies.ipynb", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    assert execute.execute(path, {}).error.startswith("the kernel died")
+
+
+def test_threads_are_set_before_numpy_loads():
+    """conftest.py takes the variables from a module that must not load NumPy."""
+    code = "import sys, tools.execute; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=notebooks.ROOT, check=False).returncode == 0
 
 
 def test_write_keeps_the_old_file_when_interrupted(tmp_path, monkeypatch):
@@ -249,11 +323,11 @@ def test_write_keeps_the_old_file_when_interrupted(tmp_path, monkeypatch):
 def ran(tree):
     """`make run` on the tree: (exit status, the executions, the destination)."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(execute.ROOT))
+        patch.setenv("PYTHONPATH", str(notebooks.ROOT))
         patch.setattr(run, "ROOT", tree)
         paths = [tree / "assignment1/tiny.ipynb", tree / "assignment1/broken.ipynb"]
         dest = tree / "build" / "html"
-        yield run.run(paths, "pocket", dest), dest
+        yield run.run(paths, "pocket", dest, jobs=2), dest
 
 
 def test_table(ran, tree):
@@ -290,12 +364,107 @@ def test_run_does_not_write_notebooks(ran, tree):
 def test_exit_status_of_run(monkeypatch, capsys, tmp_path, error, status):
     done = execute.Execution(run.ROOT / "assignment1/a.ipynb", new_notebook(), 1.0, error)
     monkeypatch.setattr(run, "find", lambda names: [done.path])
-    monkeypatch.setattr(run, "run", lambda paths, edition, dest: [done])
+    monkeypatch.setattr(run, "run", lambda paths, edition, dest, jobs: [done])
     monkeypatch.setattr(sys, "argv", ["run", "--edition", "full", "--dest", str(tmp_path)])
     with pytest.raises(SystemExit) as leaving:
         run.main()
     assert int(leaving.value.code) == status
     assert "index.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "two"])
+def test_jobs_is_a_number_of_notebooks(monkeypatch, capsys, wrong):
+    monkeypatch.setattr(sys, "argv", ["run", f"--jobs={wrong}"])
+    with pytest.raises(SystemExit, match="2"):
+        run.main()
+    assert "--jobs" in capsys.readouterr().err
+
+
+MEETS = """
+import os, pathlib, time
+pathlib.Path("{name}").touch()
+until = time.monotonic() + 60
+while not os.path.exists("{other}") and time.monotonic() < until:
+    time.sleep(0.05)
+assert os.path.exists("{other}"), "the other notebook has not begun"
+print([os.environ.get(name) for name in ("OMP_NUM_THREADS", "WORKBOOK_THREADS", "LOKY_MAX_CPU_COUNT")])
+"""
+
+
+def test_notebooks_run_side_by_side_with_one_thread_each(tmp_path, monkeypatch):
+    """Each waits for the other: one after the other they could not end."""
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    pairs = [("a", "b"), ("b", "a")]
+    paths = [notebook_of(tmp_path / f"n/{name}.ipynb", MEETS.format(name=name, other=other)) for name, other in pairs]
+    runs = run.run(paths, "pocket", tmp_path / "html", jobs=2)
+    assert [done.path for done in runs] == paths
+    assert [done.error for done in runs] == ["", ""]
+    assert runs[0].code_cells[0].outputs[0].text == "['1', '1', '1']\n"
+
+
+def test_one_after_the_other_in_the_given_order_with_all_threads(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    source = (
+        "import os, time\nprint(time.time(), os.environ.get('OMP_NUM_THREADS'))\ntime.sleep(0.2)\nprint(time.time())"
+    )
+    paths = [notebook_of(tmp_path / f"n/{name}.ipynb", source) for name in ("b", "a")]
+    runs = run.run(paths, "pocket", tmp_path / "html", jobs=1)
+    (start1, threads, end1), (start2, *_) = (" ".join(done.printed()).split() for done in runs)
+    assert threads == "None"
+    assert float(start1) < float(end1) < float(start2)
+
+
+@pytest.mark.parametrize(
+    ("title", "seconds"),
+    [
+        ("# A\n\n*Budget: about 40 s on two CPU cores (pocket edition), about 2 min (full).*", 40),
+        ("*Budget: about 3 min*", 180),
+        ("# A\n\nabout 5 s", float("inf")),
+    ],
+)
+def test_budget_of_the_title_cell(title, seconds):
+    assert run.budget(new_notebook(cells=[new_markdown_cell(title)])) == seconds
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
+@pytest.mark.parametrize("stop", ["SIGINT", "SIGTERM"])
+def test_stopping_the_run_stops_every_kernel(tmp_path, stop):
+    """With Ctrl-C, and also when the process is ended from outside."""
+    source = "import os, pathlib, time\npathlib.Path(f'{os.getpid()}.pid').touch()\ntime.sleep(600)"
+    paths = [str(notebook_of(tmp_path / f"n/{name}.ipynb", source)) for name in "abc"]
+    code = textwrap.dedent(f"""
+        from pathlib import Path
+        from tools import run
+        run.ROOT, run.find = Path({str(tmp_path)!r}), lambda names: [Path(p) for p in {paths!r}]
+        run.main()
+    """)
+    command = [sys.executable, "-c", code, "--jobs", "2", "--dest", "html"]
+    running = subprocess.Popen(command, cwd=notebooks.ROOT, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(list((tmp_path / "n").glob("*.pid"))) == 2)
+    running.send_signal(getattr(signal, stop))
+    _, said = running.communicate(timeout=60)
+    assert running.returncode
+    assert "Traceback" not in said
+    assert stop == "SIGTERM" or said.endswith("the pages of finished notebooks are written.\n")
+    kernels = [int(path.stem) for path in (tmp_path / "n").glob("*.pid")]
+    assert len(kernels) == 2, "the third notebook was started after all"
+    wait_for(lambda: not any(alive(kernel) for kernel in kernels))
+
+
+def wait_for(condition, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.1)
+
+
+def alive(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 # Benchmarks --------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tools.execute import ROOT
+from tools.notebooks import ROOT
 
 
 def main() -> None:

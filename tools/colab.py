@@ -2,7 +2,8 @@
 
     python -m tools.colab [--source TREE] [--destination FOLDER]
 
-The set-up cell of each file carries `common/` as an archive; nothing else is needed, not even a repository address.
+The set-up cell of each file carries an archive: `common/`, and the recorded results that this notebook shows.
+Nothing else is needed, not even a repository address.
 """
 
 import argparse
@@ -21,9 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nbformat import NotebookNode
-from packaging.requirements import Requirement
 
-from tools.imports import needed_modules
+from tools.needs import needs, requirements
 from tools.notebooks import (
     BUILT,
     ROOT,
@@ -38,15 +38,6 @@ from tools.notebooks import (
 )
 
 CELL = Path(__file__).with_name("colab_cell.py")
-# Modules whose distribution has another name.
-DISTRIBUTIONS = {
-    "PIL": "pillow",
-    "skimage": "scikit-image",
-    "sklearn": "scikit-learn",
-    "cv2": "opencv-python",
-}
-# Always there where a notebook runs.
-PROVIDED = {"IPython", "ipykernel", "matplotlib_inline", "common", "google"}
 
 
 def code_files(root: Path) -> list[str]:
@@ -68,6 +59,13 @@ def _build_files(root: Path) -> Iterator[str]:
         yield from [readme] if isinstance(readme, str) else []
 
 
+def result_files(root: Path, path: Path) -> list[str]:
+    """What the notebook's box of photographs shows: the recorded results, and the pictures of this notebook alone."""
+    pictures = f"results/{path.parent.name}/{path.stem}/"
+    names = source_files(root, untracked=True)
+    return [name for name in names if name == "results/full.json" or name.startswith(pictures)]
+
+
 def archive(root: Path, names: list[str]) -> bytes:
     """tar.xz of the files, the same bytes whenever and by whomever it is made."""
     buffer = io.BytesIO()
@@ -78,39 +76,6 @@ def archive(root: Path, names: list[str]) -> bytes:
             member.size, member.mode = len(data), 0o644
             tar.addfile(member, io.BytesIO(data))
     return lzma.compress(buffer.getvalue(), preset=9 | lzma.PRESET_EXTREME)
-
-
-def requirements(root: Path) -> dict[str, list[str]]:
-    """The lines of requirements.txt by normalised distribution name (several where markers differ)."""
-    lines: dict[str, list[str]] = {}
-    path = root / "requirements.txt"
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        line = line.partition(" #")[0].strip()
-        if line and not line.startswith(("#", "-")):
-            lines.setdefault(_normal(Requirement(line).name), []).append(line)
-    return lines
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def needs(nb: NotebookNode, root: Path, path: Path) -> dict[str, list[str]]:
-    """Module -> requirement lines for all that the notebook and the parts of `common` it uses import.
-
-    Raises:
-        ToolError: a module comes from no line of requirements.txt, so Colab would not get it.
-    """
-    lines, result, unknown = requirements(root), {}, []
-    for module in sorted(needed_modules(nb, root) - PROVIDED - sys.stdlib_module_names):
-        found = lines.get(_normal(DISTRIBUTIONS.get(module, module)))
-        if found:
-            result[module] = found
-        else:
-            unknown.append(module)
-    if unknown:
-        raise ToolError(f"{path}: no line of requirements.txt brings the imported {', '.join(unknown)}")
-    return result
 
 
 def setup_cell(packed: bytes, needed: dict[str, list[str]], build: dict[str, list[str]]) -> str:
@@ -198,14 +163,13 @@ def write_all(root: Path, destination: Path) -> dict[str, int]:
     Returns:
         Bytes by path of the file, relative to the destination.
     """
-    names = code_files(root)
-    packed = archive(root, names)
-    compiled = any(n.endswith(".pyx") for n in names)
-    lines = requirements(root)
+    code, lines = code_files(root), requirements(root)
+    compiled = any(n.endswith(".pyx") for n in code)
     build = {m: lines.get(d, [d]) for m, d in (("Cython", "cython"), ("setuptools", "setuptools"))} if compiled else {}
     sizes = {}
     with generated_tree(destination, root) as new:
         for path in notebook_paths(root):
+            packed = archive(root, [*code, *result_files(root, path)])
             target = new / path.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             text = notebook_text(convert(read_notebook(path), root, path, packed, build))

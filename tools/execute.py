@@ -1,9 +1,10 @@
-"""Execute a notebook top to bottom in a fresh kernel, away from the user's own IPython configuration."""
+"""Execute notebooks top to bottom in fresh kernels, away from the user's own IPython configuration."""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +13,17 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-ROOT = Path(__file__).resolve().parents[1]
+ONE_THREAD = {
+    "WORKBOOK_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+# Of tests and committed outputs. One thread: the order of a sum, and so its last bits, would otherwise depend on the
+# machine's cores. This module must not load NumPy, which reads these variables only once.
+ENVIRONMENT = {"WORKBOOK_EDITION": "pocket", "WORKBOOK_QUIET": "1", "PYTHONHASHSEED": "0"} | ONE_THREAD
 
 
 @dataclass
@@ -37,31 +46,13 @@ class Execution:
     @property
     def checks(self) -> int:
         """Verdict lines printed by common.checks.check."""
-        return sum(line.startswith("ok  ") for line in self._printed())
+        return sum(line.startswith("ok  ") for line in self.printed())
 
-    def _printed(self) -> Iterator[str]:
+    def printed(self) -> Iterator[str]:
+        """The lines that the cells printed."""
         for cell in self.code_cells:
             for output in cell.outputs:
                 yield from output.get("text", "").splitlines()
-
-
-def find(wanted: list[str] | None = None, root: Path = ROOT) -> list[Path]:
-    """The notebooks named, or all of them in reading order; SystemExit names one that does not exist."""
-    every = sorted(root.glob("assignment*/*.ipynb"))
-    if not wanted:
-        return sorted(every, key=lambda path: (path.parent.name, _place(path)))
-    missing = [name for name in wanted if (root / name) not in every]
-    if missing:
-        known = "\n  ".join(str(path.relative_to(root)) for path in every)
-        raise SystemExit(f"No such notebook: {', '.join(missing)}. There are:\n  {known}")
-    return [root / name for name in wanted]
-
-
-def _place(path: Path) -> int:
-    """A notebook's place in its assignment: the row of the README's table that names it."""
-    readme = path.parent / "README.md"
-    place = readme.read_text(encoding="utf-8").find(path.name) if readme.exists() else -1
-    return place if place >= 0 else 1 << 30
 
 
 def execute(path: Path, environment: dict[str, str], on_cell: Callable[[], object] = lambda: None) -> Execution:
@@ -72,42 +63,66 @@ def execute(path: Path, environment: dict[str, str], on_cell: Callable[[], objec
         environment: variables set for the kernel on top of the present ones.
         on_cell: called after each code cell, for a progress bar.
     """
+    return asyncio.run(execute_beside(path, environment, on_cell))
+
+
+async def execute_beside(
+    path: Path, environment: dict[str, str], on_cell: Callable[[], object] = lambda: None
+) -> Execution:
+    """`execute` as a coroutine: several of them run side by side, each with its own kernel process."""
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+    started, error = time.perf_counter(), ""
+    with tempfile.TemporaryDirectory() as ipython:
+        try:
+            await _run_cells(notebook, path.parent, os.environ | environment | {"IPYTHONDIR": ipython}, on_cell)
+        except CellExecutionError as failure:
+            error = f"{failure.ename}: {failure.evalue}"
+        except DeadKernelError:
+            error = "the kernel died: it ran out of memory, or somebody ended it"
+    return Execution(path, notebook, time.perf_counter() - started, error)
+
+
+async def _run_cells(
+    notebook: nbformat.NotebookNode, folder: Path, environment: dict[str, str], on_cell: Callable[[], object]
+) -> None:
+    """Start a kernel, run the cells in it, and stop it whatever happens.
+
+    nbclient's own `async_execute` takes the interrupt signal for itself, and so would stop one kernel of several.
+    """
     client = NotebookClient(
         notebook,
         timeout=None,
         kernel_name="python3",
         record_timing=False,
         extra_arguments=["--log-level=ERROR"],  # no advice about transports in the middle of the progress bar
-        resources={"metadata": {"path": str(path.parent)}},
+        resources={"metadata": {"path": str(folder)}},
         on_cell_executed=lambda **_: on_cell(),
     )
-    started, error = time.perf_counter(), ""
-    with (
-        _variables(environment),
-        tempfile.TemporaryDirectory() as ipython,
-        _variables({"IPYTHONDIR": ipython}),
-    ):
-        try:
-            client.execute()
-        except CellExecutionError as failure:
-            error = f"{failure.ename}: {failure.evalue}"
-    return Execution(path, notebook, time.perf_counter() - started, error)
-
-
-@contextlib.contextmanager
-def _variables(values: dict[str, str]) -> Iterator[None]:
-    """Environment variables set for a while."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+    client.reset_execution_trackers()
+    client.create_kernel_manager()
+    await client.async_start_new_kernel(env=environment)
     try:
-        yield
+        await client.async_start_new_kernel_client()
+        for index, cell in enumerate(notebook.cells):
+            await client.async_execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
+        client.set_widgets_metadata()
+    except (asyncio.CancelledError, DeadKernelError):
+        if not asyncio.current_task().cancelling():
+            raise
+        await client.km.signal_kernel(signal.SIGTERM)  # _stop would interrupt the cell, which prints a traceback
+        raise asyncio.CancelledError from None  # nbclient takes a cancelled run for a dead kernel
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        await _stop(client)
+
+
+async def _stop(client: NotebookClient) -> None:
+    """Ask the kernel to shut down (so that joblib removes its shared files), and end it if it does not answer."""
+    if client.kc:
+        client.kc.stop_channels()
+    if client.km and await client.km.is_alive():
+        await client.km.shutdown_kernel()
+    elif client.km:
+        await client.km.cleanup_resources()

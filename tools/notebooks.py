@@ -29,9 +29,35 @@ class ToolError(Exception):
     """Something in the tree or on the disk that the user has to put right; the message says what and where."""
 
 
-def notebook_paths(root: Path) -> list[Path]:
-    """All notebooks of the workbook, `assignment*/*.ipynb`, in reading order."""
-    return sorted(root.glob("assignment*/*.ipynb"))
+def notebook_paths(root: Path = ROOT, *, tracked: bool = False) -> list[Path]:
+    """The notebooks of the workbook, `assignment*/*.ipynb`, in reading order: that of the tables in the READMEs.
+
+    Args:
+        root: top of the tree.
+        tracked: only those under version control, which are handed out.
+    """
+    paths = list(root.glob("assignment*/*.ipynb"))
+    if tracked:
+        handed_out = set(source_files(root))
+        paths = [path for path in paths if path.relative_to(root).as_posix() in handed_out]
+    return sorted(paths, key=lambda path: (path.parent.name, _row(path), path.name))
+
+
+def _row(path: Path) -> int:
+    """The line of the table in its assignment's README that links to a notebook; unlisted ones come last."""
+    readme = path.parent / "README.md"
+    lines = readme.read_text(encoding="utf-8").splitlines() if readme.is_file() else []
+    return next((n for n, line in enumerate(lines) if line.startswith("|") and f"({path.name})" in line), len(lines))
+
+
+def find(names: list[str], root: Path = ROOT) -> list[Path]:
+    """The notebooks named on a command line, or all of them; SystemExit names one that does not exist."""
+    every = notebook_paths(root)
+    missing = [name for name in names if (root / name) not in every]
+    if missing:
+        known = "\n  ".join(str(path.relative_to(root)) for path in every)
+        raise SystemExit(f"No such notebook: {', '.join(missing)}. There are:\n  {known}")
+    return [root / name for name in names] or every
 
 
 def read_notebook(path: Path) -> NotebookNode:

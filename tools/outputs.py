@@ -9,25 +9,16 @@ time or the machine; it keeps the outputs it has until the code of the notebook 
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import nbformat
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-from tools.execute import execute, find
+from common.storage import atomic_write
+from tools.execute import ENVIRONMENT, execute
+from tools.notebooks import find, notebook_text
 
-# One thread: the order of a sum, and so its last bits, would otherwise depend on the machine's cores.
-ENVIRONMENT = {
-    "WORKBOOK_EDITION": "pocket",
-    "WORKBOOK_QUIET": "1",
-    "WORKBOOK_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "PYTHONHASHSEED": "0",
-}
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LANGUAGE = {
     "name": "python",
@@ -78,10 +69,9 @@ def _code(cell: nbformat.NotebookNode) -> tuple[str, str]:
 
 
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Write beside the old file, then rename: an interruption leaves the old one whole."""
-    part = path.with_suffix(".ipynb.part")
-    part.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
-    os.replace(part, path)
+    """Replace the file whole; after an interruption the old one is still there."""
+    with atomic_write(path, "w", encoding="utf-8", newline="\n") as file:
+        file.write(notebook_text(notebook))
 
 
 def main() -> None:

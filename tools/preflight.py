@@ -9,7 +9,7 @@ import sys
 OLDEST, NEWEST = (3, 11), (3, 14)
 
 
-def problem(version, importable, on_path):
+def problem(version, importable):
     """The first thing that stops the installation, or None."""
     given = ".".join(map(str, version[:2]))
     if not OLDEST <= tuple(version[:2]) <= NEWEST:
@@ -45,7 +45,7 @@ def _importable(name):
 
 
 if __name__ == "__main__":
-    fatal = problem(sys.version_info, _importable, shutil.which)
+    fatal = problem(sys.version_info, _importable)
     if fatal:
         sys.exit(fatal)
     if note(shutil.which):

@@ -4,33 +4,36 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from tools.notebooks import ToolError, plain_python
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+TEXT = f"<!-- {BEGIN} -->", f"<!-- {END} -->"
+NAMED = re.compile(rf"{BEGIN} (\w+), (\d+)")  # in a module: the notebook and the section that teach the function
 LOOKS_LIKE = re.compile(r"(?:<!--\s*)?#+\s*(begin|end)\s+solution", re.IGNORECASE)
-NAMED = re.compile(rf"{BEGIN} \w+, \d+")  # in a module: the notebook and section that teach it
 ANSWER = "*Your answer here.*"
 
 
 @dataclass(frozen=True)
 class Region:
-    """Lines `begin` to `end` (from 0, markers included) of a source, and the function they belong to."""
+    """Lines `begin` to `end` (from 0, markers included) of a source, and what its marker and its place say."""
 
     begin: int
     end: int
-    indent: str
-    function: str
+    function: str = ""  # qualified name of the innermost function around it
+    notebook: str = ""  # "knn", section "3": named by the marker of a module
+    section: str = ""
 
 
-def code_regions(source: str, where: str) -> list[Region]:
+def code_regions(source: str, where: str, *, named: bool = False) -> list[Region]:
     """The regions of Python source, in order.
 
     Args:
         source: a module or a code cell.
         where: its name for messages.
+        named: whether the markers name notebook and section, as they do in modules.
 
     Raises:
         ToolError: markers that are nested, unbalanced, misspelt or cross a function; names the line.
@@ -43,39 +46,36 @@ def code_regions(source: str, where: str) -> list[Region]:
         functions = list(_functions(ast.parse(plain)))
     except (SyntaxError, tokenize.TokenError) as error:
         raise ToolError(f"{where}: not valid Python ({error})") from error
-    comments = [
-        (t.start[0] - 1, NAMED.sub(BEGIN, t.string), NAMED.sub(BEGIN, t.line))
-        for t in tokens
-        if t.type == tokenize.COMMENT
-    ]
-    pairs = _pairs([c for c in comments if LOOKS_LIKE.match(c[1])], (BEGIN, END), where)
-    return [_region(begin, end, plain.split("\n"), functions, where) for begin, end in pairs]
+    comments = [t for t in tokens if t.type == tokenize.COMMENT and LOOKS_LIKE.match(t.string)]
+    pairs = _pairs([(t.start[0] - 1, t.line.strip()) for t in comments], (BEGIN, END), where, named)
+    return [replace(region, function=_owner(region, plain.split("\n"), functions, where)) for region in pairs]
 
 
 def text_regions(source: str, where: str) -> list[Region]:
     """The regions of a Markdown cell; their markers are HTML comments on lines of their own."""
-    lines = [(i, line.strip(), line) for i, line in enumerate(source.split("\n"))]
-    pairs = _pairs([x for x in lines if LOOKS_LIKE.match(x[1])], (f"<!-- {BEGIN} -->", f"<!-- {END} -->"), where)
-    return [Region(begin, end, "", "") for begin, end in pairs]
+    lines = [(number, line.strip()) for number, line in enumerate(source.split("\n"))]
+    return list(_pairs([line for line in lines if LOOKS_LIKE.match(line[1])], TEXT, where, named=False))
 
 
-def _pairs(markers: list[tuple[int, str, str]], spelling: tuple[str, str], where: str) -> Iterator[tuple[int, int]]:
+def _pairs(markers: Iterable[tuple[int, str]], spelling: tuple[str, str], where: str, named: bool) -> Iterator[Region]:
+    begin, end = spelling
     opened = None
-    for number, text, line in markers:
-        here = f"{where}:{number + 1}"
-        if text not in spelling or line.strip() != text:
-            raise ToolError(f"{here}: a marker has to be {' or '.join(map(repr, spelling))}, alone on its line")
-        if text == spelling[0]:
-            if opened is not None:
-                raise ToolError(f"{here}: BEGIN SOLUTION inside the region that starts in line {opened + 1}")
-            opened = number
-        elif opened is None:
+    for number, line in markers:
+        here, names = f"{where}:{number + 1}", NAMED.fullmatch(line) if named else None
+        if not (names or line == end or (line == begin and not named)):
+            wanted = f"{begin} notebook, section" if named else begin
+            raise ToolError(f"{here}: a marker has to be {wanted!r} or {end!r}, alone on its line")
+        if line != end and opened:
+            raise ToolError(f"{here}: BEGIN SOLUTION inside the region that starts in line {opened.begin + 1}")
+        if line == end and not opened:
             raise ToolError(f"{here}: END SOLUTION without BEGIN SOLUTION")
-        else:
-            yield opened, number
+        if line == end:
+            yield replace(opened, end=number)
             opened = None
-    if opened is not None:
-        raise ToolError(f"{where}:{opened + 1}: BEGIN SOLUTION without END SOLUTION")
+        else:
+            opened = Region(number, number, "", *(names.groups() if names else ()))
+    if opened:
+        raise ToolError(f"{where}:{opened.begin + 1}: BEGIN SOLUTION without END SOLUTION")
 
 
 def _functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[int, int, str]]:
@@ -89,23 +89,16 @@ def _functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[int, int, str]
         yield from _functions(node, name)
 
 
-def _region(begin: int, end: int, lines: list[str], functions: list[tuple[int, int, str]], where: str) -> Region:
-    body = [n for n in range(begin + 1, end) if lines[n].strip() and not lines[n].lstrip().startswith("#")]
+def _owner(region: Region, lines: list[str], functions: list[tuple[int, int, str]], where: str) -> str:
+    """Qualified name of the innermost function that the region's code lies in, "" outside functions."""
+    inside = range(region.begin + 1, region.end)
+    body = [n for n in inside if lines[n].strip() and not lines[n].lstrip().startswith("#")]
     if not body:
-        raise ToolError(f"{where}:{begin + 1}: the region holds no code")
-    owners = [[name for first, last, name in functions if first < n <= last][-1:] for n in (body[0], body[-1])]
-    if owners[0] != owners[1]:
-        raise ToolError(f"{where}:{begin + 1}: the region reaches beyond one function")
-    indent = lines[begin][: len(lines[begin]) - len(lines[begin].lstrip())]
-    return Region(begin, end, indent, (owners[0] or [""])[0])
-
-
-def raise_line(message: str, indent: str, width: int) -> str:
-    """The statement that stands for a region, wrapped as ruff does when it is longer than `width`."""
-    line = f'{indent}raise NotImplementedError("{message}")'
-    if len(line) > width:
-        line = f'{indent}raise NotImplementedError(\n{indent}    "{message}"\n{indent})'
-    return line
+        raise ToolError(f"{where}:{region.begin + 1}: the region holds no code")
+    first, last = body[0], body[-1]
+    if any(start < first <= stop < last or first <= start <= last < stop for start, stop, _ in functions):
+        raise ToolError(f"{where}:{region.begin + 1}: the region reaches beyond one function")
+    return next((name for start, stop, name in reversed(functions) if start < first and last <= stop), "")
 
 
 def replace_lines(source: str, old: str, new: str) -> str:

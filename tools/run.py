@@ -1,24 +1,35 @@
 """Execute the notebooks, print a table, and write them as HTML pages with an index.
 
-python -m tools.run [--edition pocket|full|auto] [--dest build/html] [assignment1/knn.ipynb ...]
+python -m tools.run [--edition pocket|full|auto] [--dest build/html] [--jobs 1] [assignment1/knn.ipynb ...]
+
+As many notebooks run side by side as there are cores, each with one thread: most of what they do cannot use two. With
+`--jobs 1` they run one after the other, each with all threads.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import copy
 import html
+import math
+import re
 import shutil
 import sys
+import time
 from pathlib import Path
 
+import joblib
 import jupyter_server_mathjax
 import nbformat
 from nbconvert import HTMLExporter
 from tqdm.auto import tqdm
 
-from tools.execute import ROOT, Execution, execute, find
+from tools.execute import ONE_THREAD, Execution, execute_beside
+from tools.notebooks import ROOT, find
 
+# For a notebook that has others beside it. The last is for joblib, which would start a worker for every core.
+ONE_CORE = ONE_THREAD | {"LOKY_MAX_CPU_COUNT": "1"}
 # The pages show their formulas without a network: MathJax lies beside them, nothing comes from elsewhere.
 MATHJAX = Path(jupyter_server_mathjax.__file__).parent / "static"
 OFFLINE = {
@@ -28,20 +39,49 @@ OFFLINE = {
 }
 
 
-def run(paths: list[Path], edition: str, dest: Path) -> list[Execution]:
-    """Execute the notebooks one after the other; each page is written as soon as its notebook is done."""
-    sizes = {path: sum(c.cell_type == "code" for c in nbformat.read(path, as_version=4).cells) for path in paths}
+def run(paths: list[Path], edition: str, dest: Path, jobs: int = 1) -> list[Execution]:
+    """Execute the notebooks, `jobs` at a time; each page is written as soon as its notebook is done.
+
+    Returns:
+        The executions in the order of `paths`.
+    """
     shutil.copytree(MATHJAX, dest / "mathjax", dirs_exist_ok=True)
-    runs = []
-    with tqdm(total=sum(sizes.values()), unit="cell", dynamic_ncols=True, disable=None) as bar:
-        for path in paths:
-            bar.set_description(_name(path))
-            done = bar.n
-            runs.append(execute(path, {"WORKBOOK_EDITION": edition}, on_cell=bar.update))
-            bar.update(done + sizes[path] - bar.n)
-            write_page(runs[-1], dest)
+    runs = asyncio.run(_side_by_side(paths, edition, dest, jobs))
     write_index(runs, edition, dest)
     return runs
+
+
+async def _side_by_side(paths: list[Path], edition: str, dest: Path, jobs: int) -> list[Execution]:
+    notebooks = {path: nbformat.read(path, as_version=4) for path in paths}
+    cells = {path: sum(cell.cell_type == "code" for cell in nb.cells) for path, nb in notebooks.items()}
+    environment = {"WORKBOOK_EDITION": edition} | (ONE_CORE if jobs > 1 else {})
+    free, one_page, running = asyncio.Semaphore(jobs), asyncio.Lock(), []
+
+    async def one(path: Path) -> Execution:
+        async with free:
+            running.append(path.stem)
+            bar.set_description(" + ".join(running[:3]))
+            done = await execute_beside(path, environment, on_cell=bar.update)
+            running.remove(path.stem)
+            bar.update(cells[path] - done.cells_run)  # those after a cell that failed
+        async with one_page:
+            await asyncio.to_thread(write_page, done, dest)
+        return done
+
+    with tqdm(total=sum(cells.values()), unit="cell", dynamic_ncols=True, disable=None) as bar:
+        async with asyncio.TaskGroup() as group:
+            order = sorted(paths, key=lambda path: budget(notebooks[path]), reverse=True) if jobs > 1 else paths
+            tasks = {path: group.create_task(one(path)) for path in order}
+    return [tasks[path].result() for path in paths]
+
+
+def budget(notebook: nbformat.NotebookNode) -> float:
+    """The seconds that the title cell promises ("Budget: about 40 s"), infinite without a promise.
+
+    The longest notebooks start first: one that started last would run alone while the other cores wait.
+    """
+    promise = re.search(r"Budget: about (\d+) (s|min)\b", notebook.cells[0].source)
+    return int(promise[1]) * {"s": 1, "min": 60}[promise[2]] if promise else math.inf
 
 
 def write_page(run: Execution, dest: Path) -> None:
@@ -108,10 +148,18 @@ def main() -> None:
     parser.add_argument("notebooks", nargs="*", help="relative to the repository, default all")
     parser.add_argument("--edition", choices=["pocket", "full", "auto"], default="pocket")
     parser.add_argument("--dest", type=Path, default=Path("build/html"))
+    parser.add_argument("--jobs", type=int, default=joblib.cpu_count(), help="notebooks side by side")
     options = parser.parse_args()
-    runs = run(find(options.notebooks), options.edition, ROOT / options.dest)
+    if options.jobs < 1:
+        parser.error(f"--jobs (make run JOBS=...) has to be 1 or more, got {options.jobs}")
+    paths, started = find(options.notebooks), time.perf_counter()
+    jobs = min(options.jobs, len(paths))
+    try:
+        runs = run(paths, options.edition, ROOT / options.dest, jobs)
+    except KeyboardInterrupt:
+        sys.exit("Interrupted; the kernels are stopped, and the pages of finished notebooks are written.")
     print(table(runs))
-    print(f"Pages: {options.dest / 'index.html'}")
+    print(f"{time.perf_counter() - started:.0f} s, {jobs} at a time. Pages: {options.dest / 'index.html'}")
     sys.exit(any(r.error for r in runs))
 
 

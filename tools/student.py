@@ -8,17 +8,14 @@ section that teaches it (code) or by *Your answer here.* (text), and with the no
 
 import argparse
 import ast
-import functools
 import shutil
 import sys
-import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from nbformat import NotebookNode
 
-from tools.imports import module_name
+from tools.blanks import Blank, find_blanks
 from tools.notebooks import (
     MANIFEST,
     ROOT,
@@ -28,12 +25,10 @@ from tools.notebooks import (
     notebook_text,
     plain_python,
     read_notebook,
-    sections,
     source_files,
     strip_outputs,
 )
-from tools.places import Place, all_places, place_of
-from tools.regions import ANSWER, Region, code_regions, raise_line, replace_lines, text_regions
+from tools.regions import ANSWER, replace_lines
 
 NOTICE = """
 > **Blank edition.** Every function that you write raises `NotImplementedError("function: notebook, section")`, and
@@ -51,93 +46,6 @@ src = [".."]
 extend-ignore = ["F401", "F821", "F841", "RUF059", "RUF100", "B007"]
 """
 SHORT = 12  # shorter lines (`else:`, `return out`) say nothing about a solution
-
-
-@dataclass(frozen=True)
-class Blank:
-    """One region: where it is, what a learner sees in its place, and its solution."""
-
-    file: str
-    cell: str  # id of the cell, "" in a module
-    name: str  # function, or the section's title
-    begin: int
-    end: int
-    text: str
-    solution: str  # with its markers
-
-
-def find_blanks(root: Path) -> list[Blank]:
-    """All solution regions below `root`: those in `common/`, then the notebooks' own.
-
-    Raises:
-        ToolError: bad markers; a region of a module outside a function; functions that no notebook shows.
-    """
-    notebooks = tracked_notebooks(root)
-    places, blanks, homeless = all_places(root, notebooks), [], []
-    for name in _modules(root):
-        for region in code_regions(source := _read(root / name), name):
-            if not region.function:
-                raise ToolError(f"{name}:{region.begin + 1}: a region of a module has to lie in a function")
-            place = place_of(f"{module_name(root / name, root)}.{region.function}", places)
-            if place is None:
-                homeless.append(f"{name}:{region.begin + 1} {region.function}")
-            else:
-                blanks.append(_code_blank(name, "", source, region, region.function, place))
-    if homeless:
-        raise ToolError("no notebook shows these functions (show_source):\n  " + "\n  ".join(homeless))
-    return blanks + [blank for path in notebooks for blank in _notebook_blanks(path, root)]
-
-
-def tracked_notebooks(root: Path) -> list[Path]:
-    """The notebooks that are handed out: those under version control."""
-    handed_out = set(source_files(root))
-    return [path for path in notebook_paths(root) if path.relative_to(root).as_posix() in handed_out]
-
-
-def _modules(root: Path) -> list[str]:
-    names = [n for n in source_files(root) if n.startswith(("common/", "assignment"))]
-    for name in names:
-        if name.endswith((".pyx", ".pxd")) and "### BEGIN SOLUTION" in _read(root / name):
-            raise ToolError(f"{name}: solution regions in Cython are not supported")
-    return [n for n in names if n.endswith(".py")]
-
-
-def _notebook_blanks(path: Path, root: Path) -> list[Blank]:
-    nb, file, blanks = read_notebook(path), path.relative_to(root).as_posix(), []
-    loose: dict[str, int] = {}  # blanks outside functions, counted by section
-    for number, (cell, (section, title)) in enumerate(zip(nb.cells, sections(nb), strict=True), 1):
-        where = f"{file}, cell {number}"
-        if cell.cell_type == "code":
-            place = Place("", file.removesuffix(".ipynb"), section, True)
-            for region in code_regions(cell.source, where):
-                if not region.function:
-                    loose[section] = loose.get(section, 0) + 1
-                name = region.function or _numbered(title or "this notebook", loose[section])
-                blanks.append(_code_blank(file, cell.id, cell.source, region, name, place))
-        elif cell.cell_type == "markdown":
-            for r in text_regions(cell.source, where):
-                blanks.append(Blank(file, cell.id, title, r.begin, r.end, ANSWER, _lines(cell.source, r.begin, r.end)))
-    return blanks
-
-
-def _numbered(title: str, count: int) -> str:
-    return title if count == 1 else f"{title} ({count})"
-
-
-def _code_blank(file: str, cell: str, source: str, region: Region, name: str, place: Place) -> Blank:
-    message = f"{name}: {place}".replace("\\", "\\\\").replace('"', '\\"')
-    text = raise_line(message, region.indent, _line_length())
-    solution = _lines(source, region.begin, region.end)
-    return Blank(file, cell, name, region.begin, region.end, text, solution)
-
-
-@functools.cache
-def _line_length() -> int:
-    return tomllib.loads(_read(ROOT / "pyproject.toml"))["tool"]["ruff"]["line-length"]
-
-
-def _lines(source: str, begin: int, end: int) -> str:
-    return "\n".join(source.split("\n")[begin : end + 1])
 
 
 def _read(path: Path) -> str:
@@ -176,7 +84,7 @@ def write_blank_edition(root: Path, destination: Path) -> list[Blank]:
     Raises:
         ToolError: see `find_blanks` and `generated_tree`; or a solution would show in the result.
     """
-    blanks, notebooks = find_blanks(root), tracked_notebooks(root)
+    blanks, notebooks = find_blanks(root), notebook_paths(root, tracked=True)
     with generated_tree(destination, root) as new:
         for name in source_files(root):
             own = [b for b in blanks if b.file == name]

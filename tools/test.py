@@ -10,8 +10,8 @@ import subprocess
 import sys
 import time
 
-from tools.execute import ROOT, find
-from tools.outputs import ENVIRONMENT
+from tools.execute import ENVIRONMENT
+from tools.notebooks import ROOT, notebook_paths
 
 PYTEST = [sys.executable, "-m", "pytest", "-n", "2", "-q"]
 NBVAL = ["--nbval", "--nbval-current-env", "--dist", "loadscope", "--nbval-cell-timeout=300"]
@@ -27,7 +27,7 @@ def step(name: str, *command: str) -> bool:
 
 
 def main() -> None:
-    notebooks = [str(path.relative_to(ROOT)) for path in find()]
+    notebooks = [str(path.relative_to(ROOT)) for path in notebook_paths()]
     ruff = [sys.executable, "-m", "ruff"]
     passed = [
         step("style", *ruff, "check", "."),
