@@ -14,7 +14,8 @@ from pathlib import Path
 PIP = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off"]
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"  # PyTorch's own index of builds without CUDA
 LOG = Path(sys.prefix, "install.log")
-NEWS = re.compile(r"\s*(Collecting|Downloading|Processing|Building \w+ for|Installing collected packages:) (\S.*)")
+NEWS = re.compile(r"\s*(Collecting|Downloading|Processing|Installing collected packages:) (?:\S*/)?([^\s/].*)")
+WHEEL = re.compile(r"(\w+-[^-]+)-\S+\.whl")
 SECONDS = 15  # between two lines where nobody watches
 
 
@@ -34,9 +35,9 @@ class Progress:
         if verb.startswith("Installing"):
             self.say(f"installing {what.count(',') + 1} packages", important=True)
             return
-        self.collected += verb in ("Collecting", "Processing")
-        name = what.split(" (from")[0].rpartition("/")[2]  # without the address, and without who asked for it
-        self.say(f"{verb.lower()} {name}, package {self.collected} of about {pins()}")
+        self.collected += verb != "Downloading"
+        name = WHEEL.sub(r"\1", what.split(" (from")[0])
+        self.say(f"package {self.collected} of about {pins()}, {verb.lower()} {name}")
 
     def say(self, text: str, important: bool = False) -> None:
         line = f"{self.title}: {text}"
