@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-MEAN = (0.4914, 0.4822, 0.4465)  # of the CIFAR-10 training pictures, by colour, in [0, 1]
-STD = (0.2023, 0.1994, 0.2010)  # the mean of the deviations within single pictures, as is customary
+from common.data.cifar10 import MEAN, STD
+
 FLIPS = ("alternate", "random", "none")
 
 
@@ -18,7 +18,7 @@ def normalise(images: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch
         images: (N, 3, H, W) uint8.
         dtype: floating.
     Returns:
-        (N, 3, H, W) of dtype, (images / 255 - MEAN) / STD.
+        (N, 3, H, W) of dtype, (images / 255 - MEAN) / STD with the constants of `common.data.cifar10`.
     Raises:
         TypeError: images is not uint8.
         ValueError: images is not (N, 3, H, W).
@@ -49,9 +49,9 @@ def pad_reflect(images: torch.Tensor, margin: int) -> torch.Tensor:
 
 
 def _reflected(size: int, margin: int, device: torch.device) -> torch.Tensor:
-    """Positions -margin .. size - 1 + margin, folded back into 0 .. size - 1."""
-    place = torch.arange(-margin, size + margin, device=device).abs()
-    return torch.where(place >= size, 2 * (size - 1) - place, place)
+    """Indices -margin .. size - 1 + margin, reflected at 0 and at size - 1."""
+    index = torch.arange(-margin, size + margin, device=device).abs()
+    return torch.where(index >= size, 2 * (size - 1) - index, index)
 
 
 def crop(padded: torch.Tensor, top: torch.Tensor, left: torch.Tensor, size: int = 32) -> torch.Tensor:

@@ -7,14 +7,15 @@ K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024).
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+
+from common.storage import atomic_write
 
 
 def whitening_filters(images: torch.Tensor, size: int = 2, eps: float = 5e-4) -> torch.Tensor:
@@ -26,11 +27,9 @@ def whitening_filters(images: torch.Tensor, size: int = 2, eps: float = 5e-4) ->
     Args:
         images: (N, C, H, W), floating, normalised; a few thousand are enough.
         size: height and width of a patch, in pixels.
-        eps: added to the eigenvalues, so that directions with nothing but noise are not blown up.
-
+        eps: added to the eigenvalues, so that directions of almost no variance are not amplified without limit.
     Returns:
         (2 K, C, size, size) with K = C size^2, by falling eigenvalue, then the negatives in the same order.
-
     Raises:
         ValueError: images is not a batch of at least size x size pixels, or has too few patches for a covariance.
         TypeError: images is not floating.
@@ -150,32 +149,28 @@ class CifarNet(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write the parameters and running statistics; the file appears complete or not at all."""
-        path = Path(path)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        os.close(handle)
-        try:
-            torch.save(self.state_dict(), name)
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        with atomic_write(path) as file:
+            torch.save(self.state_dict(), file)
 
     def load(self, path: str | Path) -> None:
         """Read what `save` wrote, to the device of the present parameters.
 
         Raises:
-            ValueError: the file belongs to a network of other widths, or is none of ours.
+            ValueError: the file belongs to a network of other widths, or holds something else.
         """
         state = torch.load(path, map_location=self.head.weight.device, weights_only=True)
-        mine = self.state_dict()
-        if not isinstance(state, dict) or {k: v.shape for k, v in state.items()} != {
-            k: v.shape for k, v in mine.items()
-        }:
+        if not isinstance(state, dict) or _shapes(state) != _shapes(self.state_dict()):
             raise ValueError(f"{path} does not hold a CifarNet of these widths")
         self.load_state_dict(state)
 
 
+def _shapes(state: dict[str, Any]) -> dict[str, tuple[int, ...] | None]:
+    """The shape of every tensor of a state by its name, None for what is no tensor."""
+    return {name: tuple(value.shape) if torch.is_tensor(value) else None for name, value in state.items()}
+
+
 def _norm(channels: int) -> nn.BatchNorm2d:
-    """Batch norm without the learned factor: only its bias learns. Running statistics forget fast, 40 % a step."""
+    """Batch norm without the learned factor: only its bias learns. A step replaces 40 % of the running statistics."""
     norm = nn.BatchNorm2d(channels, eps=1e-5, momentum=0.4)
     norm.weight.requires_grad_(False)
     return norm

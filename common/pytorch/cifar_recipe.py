@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import nn
 from common.pytorch.augment import FLIPS, crop, flips, mirror, normalise, pad_reflect, views
 from common.pytorch.cifar_net import CifarNet
 from common.pytorch.optim import Lookahead, Muon, triangle
+from common.pytorch.training import autocast, constant, do_nothing, fit
 
 PLAIN = ((0, 0),)
 DIAGONAL = ((0, 0), (1, 1), (-1, -1))
@@ -73,20 +74,6 @@ class Recipe:
             raise ValueError(f"flip must be one of {FLIPS}, got {self.flip!r}")
 
 
-def has_bf16(device: torch.device | str = "cpu") -> bool:
-    """Whether the device multiplies bfloat16 in hardware, so that autocast pays."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(known.get(unit, False) for unit in ("avx512_bf16", "amx_bf16"))
-
-
-def autocast(device: torch.device | str, bf16: bool | None = None) -> torch.autocast:
-    """A context in which convolutions and products run in bfloat16 (bf16=None: if `has_bf16`)."""
-    device = torch.device(device)
-    return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device) if bf16 is None else bf16)
-
-
 def optimisers(net: CifarNet, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Nesterov SGD for head, biases (and filters without Muon); Muon for the filters.
 
@@ -100,9 +87,47 @@ def optimisers(net: CifarNet, recipe: Recipe) -> list[torch.optim.Optimizer]:
     rates += [] if recipe.muon else [(filters, recipe.sgd_rate)]
     shrink = recipe.decay * recipe.batch_size
     groups = [{"params": params, "lr": rate, "weight_decay": shrink / rate} for params, rate in rates]
-    found = [torch.optim.SGD(groups, momentum=0.85, nesterov=True)]
-    return [*found, Muon(filters, lr=recipe.filter_rate)] if recipe.muon else found
+    sgd = torch.optim.SGD(groups, momentum=0.85, nesterov=True)
+    return [sgd, Muon(filters, lr=recipe.filter_rate)] if recipe.muon else [sgd]
     ### END SOLUTION
+
+
+def augmented_batches(
+    padded: torch.Tensor, labels: torch.Tensor, flip: torch.Tensor, batch_size: int, draw: torch.Generator
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield an epoch of normalised batches in random order, a random window of each padded picture.
+
+    Args:
+        padded: (N, 3, H, W) uint8, at least 32 x 32.
+        labels: (N,).
+        flip: (N,) bool, the pictures to mirror.
+        batch_size: pictures a batch; a last, smaller batch is left out.
+        draw: generator of the order and of the windows.
+    Yields:
+        x (batch_size, 3, 32, 32) float32 in channels_last order, y (batch_size,).
+    """
+    ### BEGIN SOLUTION pytorch, 14
+    places = padded.shape[2] - 31  # where a window of 32 rows can begin
+    order = torch.randperm(len(padded), generator=draw).to(padded.device)
+    for batch in order.split(batch_size)[: len(order) // batch_size]:
+        top, left = torch.randint(places, (2, batch_size), generator=draw).to(padded.device)
+        x = normalise(mirror(crop(padded[batch], top, left), flip[batch]))
+        yield x.contiguous(memory_format=torch.channels_last), labels[batch]
+    ### END SOLUTION
+
+
+def augmentation(
+    images: torch.Tensor, labels: torch.Tensor, recipe: Recipe, draw: torch.Generator
+) -> Callable[[int], Iterator[tuple[torch.Tensor, torch.Tensor]]]:
+    """The function epoch -> `augmented_batches` that `fit` wants; arguments as in `train`."""
+    padded = pad_reflect(images, recipe.translate)
+    coin = (torch.rand(len(images), generator=draw) < 0.5).to(images.device)
+
+    def batches(epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        flip = flips(coin, epoch, recipe.flip, draw)
+        return augmented_batches(padded, labels, flip, recipe.batch_size, draw)
+
+    return batches
 
 
 def train(
@@ -113,7 +138,7 @@ def train(
     val: tuple[torch.Tensor, torch.Tensor] | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
-    on_step: Callable[[int, int], Any] | None = None,
+    on_step: Callable[[int, int], Any] = do_nothing,
 ) -> tuple[CifarNet, dict[str, list[float]]]:
     """Train a network from its initialisation to the end of the recipe.
 
@@ -126,8 +151,8 @@ def train(
         seed: of weights, order, shifts and mirror images; the same seed on the same machine gives the same network.
         on_step: called with (step, steps) after each step.
     Returns:
-        The network in evaluation mode, and its history. A value a step: loss (mean of the batch), rate (the factor). A
-        value an epoch: train_acc (running), val_acc (if val is given), seconds (wall, since the start), cpu_seconds.
+        The network in evaluation mode, and its history as `common.pytorch.training.fit` returns it, with the mean
+        loss of each batch.
     Raises:
         ValueError: fewer pictures than a batch, labels that do not fit.
         TypeError: images that are not uint8.
@@ -136,79 +161,47 @@ def train(
     _check_pairs(images, labels)
     if len(images) < recipe.batch_size:
         raise ValueError(f"images holds {len(images)} pictures, fewer than a batch of {recipe.batch_size}")
-    draw = torch.Generator().manual_seed(seed)
-    images, labels = images.to(device), labels.to(device)
-    net = CifarNet(
+    net, draw = initial_net(images, recipe, device, seed), torch.Generator().manual_seed(seed)
+    slow = Lookahead(net.parameters()) if recipe.lookahead else None
+
+    def after_step(step: int, steps: int) -> None:
+        if slow is not None:
+            update_slow_weights(slow, step, steps)
+        on_step(step, steps)
+
+    history = fit(
+        net,
+        augmentation(images.to(device), labels.to(device), recipe, draw),
+        partial(nn.functional.cross_entropy, label_smoothing=recipe.smoothing, reduction="sum"),
+        optimisers(net, recipe),
+        epochs=recipe.epochs,
+        steps_per_epoch=len(images) // recipe.batch_size,
+        schedule=constant if recipe.constant else partial(triangle, peak=recipe.warm_up),
+        bf16=recipe.bf16,
+        on_epoch=lambda epoch: net.whiten.bias.requires_grad_(epoch < recipe.whiten_bias_epochs),
+        on_step=after_step,
+        evaluate=None if val is None else partial(evaluate, images=val[0], labels=val[1], bf16=recipe.bf16),
+    )
+    history["loss"] = [loss / recipe.batch_size for loss in history["loss"]]
+    return net.eval(), history
+
+
+def initial_net(images: torch.Tensor, recipe: Recipe, device: torch.device | str = "cpu", seed: int = 0) -> CifarNet:
+    """The untrained network of a recipe, whitened with the first 2,000 images; arguments as in `train`."""
+    return CifarNet(
         recipe.widths,
         whiten_with=normalise(images[:2000].cpu()) if recipe.whiten else None,
         identity=recipe.identity,
         seed=seed,
     ).to(device, memory_format=torch.channels_last)
-    run = _Run(net, recipe, len(images) // recipe.batch_size)
-    padded, coin = pad_reflect(images, recipe.translate), (torch.rand(len(images), generator=draw) < 0.5).to(device)
-    for epoch in range(recipe.epochs):
-        net.train()
-        net.whiten.bias.requires_grad_(epoch < recipe.whiten_bias_epochs)
-        flip = flips(coin, epoch, recipe.flip, draw)
-        for batch in torch.randperm(len(images), generator=draw).to(device).split(recipe.batch_size):
-            if len(batch) == recipe.batch_size:
-                top, left = torch.randint(2 * recipe.translate + 1, (2, len(batch)), generator=draw).to(device)
-                x = normalise(mirror(crop(padded[batch], top, left), flip[batch]))
-                run.step(x.contiguous(memory_format=torch.channels_last), labels[batch])
-                if on_step:
-                    on_step(run.done, run.steps)
-        run.end_epoch(val)
-    return net.eval(), run.history
 
 
-class _Run:
-    """One training under way: optimisers, slow weights, counters and history."""
-
-    def __init__(self, net: CifarNet, recipe: Recipe, steps_per_epoch: int):
-        self.net, self.recipe, self.steps, self.done = net, recipe, recipe.epochs * steps_per_epoch, 0
-        self.optimisers = optimisers(net, recipe)
-        self.groups = [group for optimiser in self.optimisers for group in optimiser.param_groups]
-        self.full_rates = [group["lr"] for group in self.groups]
-        self.lookahead = Lookahead(net.parameters()) if recipe.lookahead else None
-        self.history = {name: [] for name in ("loss", "rate", "train_acc", "val_acc", "seconds", "cpu_seconds")}
-        self.right, self.seen = 0, 0
-        self.started = time.perf_counter(), time.process_time()
-
-    def step(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """Forward, backward, one step of every optimiser."""
-        factor = 1.0 if self.recipe.constant else triangle(self.done / self.steps, self.recipe.warm_up)
-        for group, rate in zip(self.groups, self.full_rates, strict=True):
-            group["lr"] = factor * rate
-        with autocast(x.device, self.recipe.bf16):
-            scores = self.net(x)
-        scores = scores.float()
-        loss = nn.functional.cross_entropy(scores, y, label_smoothing=self.recipe.smoothing, reduction="sum")
-        self.net.zero_grad(set_to_none=True)
-        loss.backward()
-        for optimiser in self.optimisers:
-            optimiser.step()
-        self.done += 1
-        if self.lookahead and self.done % 5 == 0:
-            self.lookahead.update(0.95**5 * (self.done / self.steps) ** 3)  # the later, the more of the slow weights
-        self.history["loss"].append(loss.item() / len(y))
-        self.history["rate"].append(factor)
-        self.right, self.seen = self.right + (scores.argmax(1) == y).sum().item(), self.seen + len(y)
-
-    def end_epoch(self, val: tuple[torch.Tensor, torch.Tensor] | None) -> None:
-        """Write down the accuracies and the time (without that of the validation)."""
-        if self.lookahead and self.done == self.steps:
-            self.lookahead.update(1.0)
-        pause = time.perf_counter(), time.process_time()
-        self.history["seconds"].append(pause[0] - self.started[0])
-        self.history["cpu_seconds"].append(pause[1] - self.started[1])
-        self.history["train_acc"].append(self.right / self.seen)
-        self.right, self.seen = 0, 0
-        if val is not None:
-            self.history["val_acc"].append(evaluate(self.net, *val, bf16=self.recipe.bf16))
-        self.started = (
-            self.started[0] + time.perf_counter() - pause[0],
-            self.started[1] + time.process_time() - pause[1],
-        )
+def update_slow_weights(slow: Lookahead, step: int, steps: int) -> None:
+    """Lookahead every five steps, at which the slow weights follow less and less; the last step ends on them."""
+    if step % 5 == 0:
+        slow.update(keep=0.95**5 * (step / steps) ** 3)
+    if step == steps:
+        slow.update(keep=1.0)
 
 
 def predict(

@@ -1,47 +1,42 @@
-"""CIFAR-10 as PyTorch tensors in [0, 1], the way the EECS 498 notebooks want it; torch is imported on first use."""
+"""CIFAR-10 as PyTorch tensors in [0, 1], the way the EECS 498 notebooks want it."""
+
+from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
-from common.data.cifar10 import checked_size, read_rows
-
-if TYPE_CHECKING:
-    import torch
+from common.data.cifar10 import read_rows
+from common.validate import checked_count
 
 
 def cifar10(
     num_train: int | None = None,
     num_test: int | None = None,
-    dtype: "torch.dtype | None" = None,
+    dtype: torch.dtype = torch.float32,
     *,
     root: str | Path | None = None,
-) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]":
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The data as PyTorch tensors with values in [0, 1].
 
     Args:
         num_train: the first so many training pictures; None = all.
         num_test: the first so many test pictures; None = all.
-        dtype: a floating torch.dtype; None = torch.float32.
+        dtype: floating.
         root: as in `common.data.cifar10.load_CIFAR10`.
-
     Returns:
         x_train (N, 3, 32, 32), y_train (N,) int64, x_test (M, 3, 32, 32), y_test (M,) int64.
-
     Raises:
         ValueError: a size is below 1 or above what there is, or dtype is not floating.
     """
-    import torch
-
-    dtype = dtype or torch.float32
     if not dtype.is_floating_point:
         raise ValueError(f"dtype is {dtype}; allowed are floating types such as torch.float32")
     X, y, Xt, yt = read_rows(root)
-    n = len(y) if num_train is None else checked_size("num_train", num_train, len(y))
-    m = len(yt) if num_test is None else checked_size("num_test", num_test, len(yt))
+    n = len(y) if num_train is None else checked_count("num_train", num_train, 1, len(y))
+    m = len(yt) if num_test is None else checked_count("num_test", num_test, 1, len(yt))
 
-    def scaled(rows: np.ndarray) -> "torch.Tensor":
+    def scaled(rows: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(rows).reshape(-1, 3, 32, 32).to(dtype).div_(255)
 
     return scaled(X[:n]), torch.from_numpy(y[:n]), scaled(Xt[:m]), torch.from_numpy(yt[:m])
@@ -50,14 +45,14 @@ def cifar10(
 def preprocess_cifar10(
     bias_trick: bool = False,
     validation_ratio: float = 0.2,
-    dtype: "torch.dtype | None" = None,
+    dtype: torch.dtype = torch.float32,
     flatten: bool = True,
-    device: "torch.device | str" = "cpu",
+    device: torch.device | str = "cpu",
     *,
     num_train: int | None = None,
     num_test: int | None = None,
     root: str | Path | None = None,
-) -> "dict[str, torch.Tensor]":
+) -> dict[str, torch.Tensor]:
     """Tensors in [0, 1] minus the mean of each colour channel, with the tail of the training set for validation.
 
     Args:
@@ -66,15 +61,11 @@ def preprocess_cifar10(
         dtype, num_train, num_test, root: as in `cifar10`.
         flatten: a picture a row (N, 3072) instead of (N, 3, 32, 32).
         device: where the tensors shall live.
-
     Returns:
         X_train, X_val, X_test and y_train, y_val, y_test; 40,000 / 10,000 / 10,000 by default (full edition).
-
     Raises:
         ValueError: the ratio leaves nothing on one side, bias_trick without flatten, or as in `cifar10`.
     """
-    import torch
-
     if bias_trick and not flatten:
         raise ValueError("bias_trick=True needs flatten=True: a column of ones has no place in a picture")
     x, y, x_test, y_test = (t.to(device) for t in cifar10(num_train, num_test, dtype, root=root))

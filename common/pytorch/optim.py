@@ -85,22 +85,34 @@ class Muon(torch.optim.Optimizer):
             if p.ndim < 2:
                 raise ValueError(f"Muon works on matrices and filters, not on a parameter of shape {tuple(p.shape)}")
 
-    @torch.no_grad()
     def step(self) -> None:
         """One step for every parameter that has a gradient."""
         for group in self.param_groups:
+            options = {name: group[name] for name in ("lr", "momentum", "steps")}
             for p in (p for p in group["params"] if p.grad is not None):
-                self._step(p, group["lr"], group["momentum"], group["steps"])
+                if "velocity" not in self.state[p]:
+                    self.state[p]["velocity"] = torch.zeros_like(p)
+                muon_update(p, p.grad, self.state[p]["velocity"], **options)
 
-    def _step(self, p: torch.Tensor, lr: float, momentum: float, steps: int) -> None:
-        """One step for one parameter, in place."""
-        velocity = self.state[p].setdefault("velocity", torch.zeros_like(p))
-        ### BEGIN SOLUTION pytorch, 12
-        velocity.mul_(momentum).add_(p.grad)
-        ahead = p.grad + momentum * velocity  # Nesterov: look one step further along the velocity
-        p.mul_(len(p) ** 0.5 / p.norm())
-        p.sub_(lr * orthogonalise(ahead.flatten(1), steps).view_as(p))
-        ### END SOLUTION
+
+@torch.no_grad()
+def muon_update(
+    p: torch.Tensor, grad: torch.Tensor, velocity: torch.Tensor, lr: float, momentum: float, steps: int
+) -> None:
+    """One step of Muon for one parameter, in place.
+
+    Args:
+        p: (F, ...), changed.
+        grad: of the shape of p.
+        velocity: of the shape of p, changed.
+        lr, momentum, steps: as in `Muon`.
+    """
+    ### BEGIN SOLUTION pytorch, 12
+    velocity.mul_(momentum).add_(grad)
+    ahead = grad + momentum * velocity  # Nesterov: look one step further along the velocity
+    p.mul_(len(p) ** 0.5 / p.norm())
+    p.sub_(lr * orthogonalise(ahead.flatten(1), steps).view_as(p))
+    ### END SOLUTION
 
 
 class Lookahead:

@@ -41,7 +41,7 @@ def _require_factors(x: Tensor, other: Tensor, name: str, ndim: int) -> None:
 
 
 def _whole(value: int, name: str) -> int:
-    """The value as a Python int; integers of NumPy and torch are welcome, 2.0 and True are not."""
+    """The value as a Python int; integers of NumPy and torch are allowed, 2.0 and True are not."""
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -367,7 +367,7 @@ def normalize_columns(x: Tensor) -> Tensor:
     ### END SOLUTION
 
 
-# Products, and the place where they happen -------------------------------------------------------------------
+# Products, on the CPU and on a GPU ---------------------------------------------------------------------------
 
 
 def batched_matrix_multiply(x: Tensor, y: Tensor, use_loop: bool = True) -> Tensor:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from common.classifiers.two_layer_net import checked_labels, checked_reg
+from common.storage import atomic_write
+from common.validate import checked_labels, checked_reg, checked_sizes
 
 Params = dict[str, torch.Tensor]
 
@@ -45,10 +47,9 @@ class TwoLayerNet:
         Raises:
             ValueError: a size below 1 or a negative std.
         """
-        if min(input_size, hidden_size, output_size) < 1 or std < 0:
-            raise ValueError(
-                f"sizes must be at least 1 and std not negative, got {input_size}, {hidden_size}, {output_size}, {std}"
-            )
+        checked_sizes(input_size=input_size, hidden_size=hidden_size, output_size=output_size)
+        if std < 0:
+            raise ValueError(f"std must not be negative, got {std}")
         shapes = {"W1": (input_size, hidden_size), "W2": (hidden_size, output_size)}
         self.params = {
             name: std * torch.randn(shape, generator=generator, dtype=dtype) for name, shape in shapes.items()
@@ -68,11 +69,12 @@ class TwoLayerNet:
         """Labels (N,); see `nn_predict`."""
         return nn_predict(self.params, nn_forward_backward, X)
 
-    def save(self, path: str) -> None:
-        """Write the parameters to a file."""
-        torch.save(self.params, path)
+    def save(self, path: str | Path) -> None:
+        """Write the parameters to a file, which appears complete or not at all."""
+        with atomic_write(path) as file:
+            torch.save(self.params, file)
 
-    def load(self, path: str) -> None:
+    def load(self, path: str | Path) -> None:
         """Read parameters that `save` wrote, to the device of the present ones.
 
         Raises:
@@ -169,8 +171,7 @@ def nn_train(
     for rows, labels, name in ((X, y, "y"), (X_val, y_val, "y_val")):
         _check_rows(params, rows)
         _check_labels(params, rows, labels, name)
-    if num_iters < 1 or batch_size < 1:
-        raise ValueError(f"num_iters and batch_size must be at least 1, got {num_iters}, {batch_size}")
+    checked_sizes(num_iters=num_iters, batch_size=batch_size)
     history = {"loss_history": [], "train_acc_history": [], "val_acc_history": []}
     ### BEGIN SOLUTION two_layer_net, 13
     iterations_per_epoch = max(len(X) // batch_size, 1)
