@@ -23,7 +23,7 @@ from common.source import source_of, tidy
 )  # fmt: skip
 def test_as_inspect_says(thing):
     path, source = source_of(thing)
-    assert source == textwrap.dedent(inspect.getsource(thing))
+    assert tidy(source) == tidy(textwrap.dedent(inspect.getsource(thing)))
     assert path.samefile(inspect.getsourcefile(thing))
 
 
@@ -39,9 +39,8 @@ def edited(tmp_path, monkeypatch):
     path.write_text("import functools\n\n\ndef f(x):\n    return x\n\n\nclass A:\n    def f(self):\n        return 1\n")
     module = importlib.import_module("some_lesson")
     f = '@functools.cache\ndef f(x):\n    """New."""\n    return 2 * x\n'
-    path.write_text(
-        f"import functools\n\n# a comment\n# of two lines\n\n\n{f}\n\nif True:\n    class A:\n        def f(self):\n            return 3\n"
-    )
+    grown = f"import functools\n\n# a comment\n# of two lines\n\n\n{f}\n\nif True:\n    class A:\n"
+    path.write_text(grown + "        def f(self):\n            return 3\n")
     os.utime(path, (0, 0))
     yield module
     del sys.modules["some_lesson"]
