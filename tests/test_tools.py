@@ -389,7 +389,7 @@ until = time.monotonic() + 60
 while not os.path.exists("{other}") and time.monotonic() < until:
     time.sleep(0.05)
 assert os.path.exists("{other}"), "the other notebook has not begun"
-print([os.environ.get(name) for name in ("OMP_NUM_THREADS", "WORKBOOK_THREADS", "LOKY_MAX_CPU_COUNT")])
+print([os.environ.get(name) for name in ("OMP_NUM_THREADS", "WORKBOOK_THREADS", "LOKY_MAX_CPU_COUNT", "WORKBOOK_QUIET")])
 """
 
 
@@ -401,7 +401,7 @@ def test_notebooks_run_side_by_side_with_one_thread_each(tmp_path, monkeypatch):
     runs = run.run(paths, "pocket", tmp_path / "html", jobs=2)
     assert [done.path for done in runs] == paths
     assert [done.error for done in runs] == ["", ""]
-    assert runs[0].code_cells[0].outputs[0].text == "['1', '1', '1']\n"
+    assert runs[0].code_cells[0].outputs[0].text == "['1', '1', '1', '1']\n"
 
 
 def test_one_after_the_other_in_the_given_order_with_all_threads(tmp_path, monkeypatch):

@@ -28,6 +28,8 @@ from tqdm.auto import tqdm
 from tools.execute import ONE_THREAD, Execution, execute_beside
 from tools.notebooks import ROOT, find
 
+# The bars of single trainings: nobody sees them while the run has its own, and on a page they would be dead widgets.
+QUIET = {"WORKBOOK_QUIET": "1"}
 # For a notebook that has others beside it. The last is for joblib, which would start a worker for every core.
 ONE_CORE = ONE_THREAD | {"LOKY_MAX_CPU_COUNT": "1"}
 # The pages show their formulas without a network: MathJax lies beside them, nothing comes from elsewhere.
@@ -54,7 +56,7 @@ def run(paths: list[Path], edition: str, dest: Path, jobs: int = 1) -> list[Exec
 async def _side_by_side(paths: list[Path], edition: str, dest: Path, jobs: int) -> list[Execution]:
     notebooks = {path: nbformat.read(path, as_version=4) for path in paths}
     cells = {path: sum(cell.cell_type == "code" for cell in nb.cells) for path, nb in notebooks.items()}
-    environment = {"WORKBOOK_EDITION": edition} | (ONE_CORE if jobs > 1 else {})
+    environment = {"WORKBOOK_EDITION": edition} | QUIET | (ONE_CORE if jobs > 1 else {})
     free, one_page, running = asyncio.Semaphore(jobs), asyncio.Lock(), []
 
     async def one(path: Path) -> Execution:
