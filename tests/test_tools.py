@@ -389,7 +389,8 @@ until = time.monotonic() + 60
 while not os.path.exists("{other}") and time.monotonic() < until:
     time.sleep(0.05)
 assert os.path.exists("{other}"), "the other notebook has not begun"
-print([os.environ.get(name) for name in ("OMP_NUM_THREADS", "WORKBOOK_THREADS", "LOKY_MAX_CPU_COUNT", "WORKBOOK_QUIET")])
+names = "OMP_NUM_THREADS", "WORKBOOK_THREADS", "LOKY_MAX_CPU_COUNT", "WORKBOOK_QUIET"
+print([os.environ.get(name) for name in names])
 """
 
 
