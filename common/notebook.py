@@ -3,11 +3,8 @@ that shows what the published data gave."""
 
 from __future__ import annotations
 
-import ast
-import inspect
 import os
 import random
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +12,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from common import results
+from common import reload, results
 from common.data import store
 from common.progress import progress, quiet
 from common.results import photograph
+from common.source import source_of, tidy
 
 __all__ = ["edition", "on_photographs", "photograph", "progress", "quiet", "record", "setup", "show_source"]
 
@@ -39,7 +37,8 @@ STYLE = {
 
 
 def setup(seed: int = 0) -> None:
-    """Seed the generators, set the plot style and NumPy's printing, and keep to WORKBOOK_THREADS threads.
+    """Seed the generators, set the plot style and NumPy's printing, keep to WORKBOOK_THREADS threads, and let every cell
+    run the code of common/ as it stands in the files at that moment.
 
     Args:
         seed: for `random` and `np.random`; notebooks that need more than one stream make their own RandomState.
@@ -53,6 +52,7 @@ def setup(seed: int = 0) -> None:
     plt.rcParams.update(STYLE)
     _inline_figures()
     _limit_threads(os.environ.get("WORKBOOK_THREADS", ""))
+    reload.install()
 
 
 def _inline_figures() -> None:
@@ -69,7 +69,7 @@ def _inline_figures() -> None:
 
 
 def _limit_threads(wanted: str) -> None:
-    """Cap BLAS and OpenMP; without a wish they use every core."""
+    """Cap BLAS and OpenMP; with an empty text they use every core."""
     if not wanted:
         return
     if not wanted.isdecimal() or int(wanted) < 1:
@@ -124,20 +124,5 @@ def show_source(*objects: Any) -> None:
     from IPython.display import Markdown, display
 
     for thing in objects:
-        path = Path(inspect.getsourcefile(thing)).resolve().relative_to(ROOT).as_posix()
-        source = tidy(textwrap.dedent(inspect.getsource(thing)))
-        display(Markdown(f"`{path}`\n```python\n{source}\n```"))
-
-
-def tidy(source: str) -> str:
-    """Source with every docstring cut to its first line and without solution markers."""
-    lines: list[str | None] = list(source.splitlines())
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
-            first, last = node.body[0].lineno, node.body[0].end_lineno
-            if last > first:
-                line = lines[first - 1].rstrip()
-                lines[first - 1] = line + (' """' if line.endswith('"') else '"""')
-                lines[first:last] = [None] * (last - first)
-    kept = (line for line in lines if line is not None)
-    return "\n".join(line for line in kept if not line.strip().startswith(("### BEGIN SOLUTION", "### END SOLUTION")))
+        path, source = source_of(thing)
+        display(Markdown(f"`{path.resolve().relative_to(ROOT).as_posix()}`\n```python\n{tidy(source)}\n```"))

@@ -1,5 +1,6 @@
 """Source on the page: what stands in the file now, against inspect where nothing was edited."""
 
+import ast
 import importlib
 import inspect
 import os
@@ -7,6 +8,8 @@ import sys
 import textwrap
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from common import optim, solver
 from common.classifiers import cnn, fc_net, knn
@@ -66,3 +69,78 @@ def test_what_has_no_file(thing):
 def test_markers_that_name_a_section_are_left_out():
     source = "def f():\n    ### BEGIN SOLUTION knn, 3\n    return 1\n    ### END SOLUTION"
     assert tidy(source) == "def f():\n    return 1"
+
+
+def test_tidy_shortens_docstrings_and_drops_markers():
+    source = '''
+class A:
+    """First line.
+
+    Second.
+    """
+
+    def f(self):
+        """Only line."""
+        ### BEGIN SOLUTION
+        text = """kept
+        as it is"""
+        return text
+        ### END SOLUTION
+
+    def g(self):
+        """Starts here
+        and goes on."""
+        return "### BEGIN SOLUTION"
+'''.strip()
+    assert (
+        tidy(source)
+        == '''
+class A:
+    """First line."""
+
+    def f(self):
+        """Only line."""
+        text = """kept
+        as it is"""
+        return text
+
+    def g(self):
+        """Starts here"""
+        return "### BEGIN SOLUTION"
+'''.strip()
+    )
+
+
+def without_docstrings(source):
+    """The syntax tree as text, docstrings left out: what the code does."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            node.body[0].value.value = ""
+    return ast.dump(tree)
+
+
+@pytest.mark.parametrize("name", ["checks", "notebook", "classifiers.knn", "data.cifar10", "data.store"])
+def test_tidy_keeps_the_code(name):
+    module = importlib.import_module(f"common.{name}")
+    with open(module.__file__, encoding="utf-8") as file:
+        source = file.read()
+    tidied = tidy(source)
+    assert without_docstrings(tidied) == without_docstrings(source)
+    assert "### BEGIN SOLUTION" not in tidied.replace('"### BEGIN SOLUTION"', "")
+    assert tidy(tidied) == tidied
+
+
+@given(
+    st.lists(st.sampled_from(["first", 'has "quotes"', "ends with a dot.", "  indented", ""]), min_size=1, max_size=5),
+    st.booleans(),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_tidy_of_any_docstring(lines, raw, quotes_below):
+    text = "First. " + "\n    ".join(lines) + ("\n    " if quotes_below else "")
+    source = f'def f():\n    {"r" if raw else ""}"""{text}x"""\n    return 1'
+    tree = ast.parse(tidy(source))
+    assert ast.get_docstring(tree.body[0]).startswith("First.")
+    assert len(ast.get_docstring(tree.body[0]).splitlines()) == 1
+    assert ast.unparse(tree.body[0].body[-1]) == "return 1"
