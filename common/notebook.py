@@ -37,7 +37,7 @@ STYLE = {
 
 
 def setup(seed: int = 0) -> None:
-    """Seed the generators, set the plot style and NumPy's printing, keep to WORKBOOK_THREADS threads, and let every cell
+    """Seed the generators, set the plot style and NumPy's printing, keep to WORKBOOK_THREADS threads, and let each cell
     run the code of common/ as it stands in the files at that moment.
 
     Args:
