@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from common import verdicts
+from common.verdicts import CheckFailed, install
+from common.verdicts.difference import BROKEN, as_array, describe_bounds, errors, is_numeric, short
+from common.verdicts.hints import explain
 
-class CheckFailed(AssertionError):
-    """A claim of the notebook does not hold; the message carries the measured value."""
+__all__ = [
+    "CheckFailed",
+    "check",
+    "compute_numeric_gradient",
+    "eval_numerical_gradient",
+    "eval_numerical_gradient_array",
+    "grad_check_sparse",
+    "install",
+    "rel_error",
+]
 
 
 def check(
@@ -23,8 +35,9 @@ def check(
     atol: float | None = None,
     below: float | None = None,
     above: float | None = None,
+    hints: Mapping[str, Any] | None = None,
 ) -> None:
-    """Print a verdict with its threshold, or raise.
+    """Print a verdict with its threshold; a failure says what differs and, where it can be computed, why.
 
         check("the mask is boolean", mask.dtype == bool)
         check("labels agree", predicted, expected)                        exactly equal
@@ -36,65 +49,78 @@ def check(
         claim: what holds, as a sentence without a full stop.
         got: a truth value, a number or an array (NumPy or torch).
         want: what `got` should be; None when `got` is a truth value or is compared with a bound.
+        hints: what typical mistakes give instead, as {"without regularisation": array}; a function is called only
+            after a failure, which then says "got is what comes out without regularisation".
     Raises:
-        CheckFailed: the claim does not hold, or a value compared is NaN.
-        ValueError: `got` and `want` differ in shape, or the arguments do not fit together.
+        CheckFailed: the claim does not hold, the shapes differ, or a value compared is NaN. In a notebook it is raised
+            at the end of the cell, after its other checks (see `install`).
+        ValueError: the arguments do not fit together.
     """
-    if (rel is not None or atol is not None) and want is None:
+    if want is None and (rel is not None or atol is not None):
         raise ValueError("check: rel and atol compare with a wanted value; pass it as the third argument")
-    if want is not None and rel is not None:
-        error, bound = rel_error(got, want), f"rel. error < {rel:.0e}"
-        _verdict(claim, error < rel, bound, f"rel. error {error:.3g}")
-    elif want is not None and atol is not None:
-        error, bound = _abs_error(got, want), f"abs. error < {atol:g}"
-        _verdict(claim, error < atol, bound, f"abs. error {error:.3g}")
-    elif want is not None:
-        _verdict(claim, _equal(got, want), "exactly equal", f"got {_short(got)}, expected {_short(want)}")
+    if hints is not None and (want is None or not isinstance(hints, Mapping)):
+        raise ValueError("check: hints is a dict of what mistakes give, beside a wanted value as the third argument")
+    if want is not None:
+        _compare(claim, got, want, rel, atol, hints)
     elif below is not None or above is not None:
-        low, high = (-np.inf if above is None else above), (np.inf if below is None else below)
-        bound = f"> {low:g}" if below is None else f"< {high:g}" if above is None else f"{low:g} to {high:g}"
-        values = _array(got)
-        _verdict(claim, bool(np.all((low < values) & (values < high))), bound, f"measured {_short(got)}")
-    elif _array(got).dtype == bool and _array(got).size == 1:
-        _verdict(claim, bool(got), "", "it does not")
+        _bounds(claim, got, below, above)
+    elif as_array(got).dtype == bool and as_array(got).size == 1:
+        verdicts.passed(claim, "") if got else verdicts.failed(claim, "", "this is not so", [])
     else:
-        raise ValueError(f"check: {_short(got)} is not a truth value; say what it should be (want, below or above)")
+        raise ValueError(f"check: {short(got)} is not a truth value; say what it should be (want, below or above)")
 
 
-def _verdict(claim: str, holds: bool, bound: str, measured: str) -> None:
-    """One line for the reader when the claim holds, an exception when it does not."""
-    threshold = f"  ({bound})" if bound else ""
-    if not holds:
-        raise CheckFailed(f"{claim}{threshold}: {measured}")
-    print(f"ok  {claim}{threshold}")
+def _compare(
+    claim: str, got: Any, want: Any, rel: float | None, atol: float | None, hints: Mapping[str, Any] | None
+) -> None:
+    """A verdict about two values, with the rule that rel, atol or neither asks for."""
+    if rel is not None:
+        bound = f"rel. error < {rel:.0e}"
+    else:
+        bound = "exactly equal" if atol is None else f"abs. error < {atol:g}"
+    if _agree(got, want, rel, atol):
+        verdicts.passed(claim, bound)
+    else:
+        verdicts.failed(claim, bound, *explain(got, want, rel, atol, hints or {}))
 
 
-def _array(x: Any) -> np.ndarray:
-    """A NumPy array of a number, a list, an array or a torch tensor on any device."""
-    if hasattr(x, "detach"):
-        x = x.detach().cpu().numpy()
-    return np.asarray(x)
-
-
-def _pair(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    x, y = _array(x), _array(y)
-    if x.shape != y.shape:
-        raise ValueError(f"arrays to compare differ in shape: {x.shape} and {y.shape}")
-    return x, y
-
-
-def _equal(x: Any, y: Any) -> bool:
-    x, y = _array(x), _array(y)
+def _agree(got: Any, want: Any, rel: float | None, atol: float | None) -> bool:
+    y = as_array(want)
+    if rel is not None or atol is not None:
+        if not is_numeric(y):
+            raise ValueError(f"check: rel and atol compare numbers, the wanted value has dtype {y.dtype}")
+        x = _numbers(got)
+        if x is None or x.shape != y.shape:
+            return False
+        error = errors(x, y, relative=rel is not None).max(initial=0.0)
+        return bool(error < (atol if rel is None else rel))
+    try:
+        x = as_array(got)
+    except BROKEN:
+        return False
     return x.shape == y.shape and bool(np.all(x == y))
 
 
-def _abs_error(x: Any, y: Any) -> float:
-    x, y = _pair(x, y)
-    return float(np.max(np.abs(x.astype(np.float64) - y.astype(np.float64)), initial=0.0))
+def _bounds(claim: str, got: Any, below: float | None, above: float | None) -> None:
+    """A verdict about a number, or all numbers of an array, that have to lie between two others."""
+    low, high = (-np.inf if above is None else above), (np.inf if below is None else below)
+    bound = f"> {low:g}" if below is None else f"< {high:g}" if above is None else f"{low:g} to {high:g}"
+    values = _numbers(got)
+    if values is None:
+        verdicts.failed(claim, bound, f"got {short(got)}, expected numbers", [])
+    elif np.all((low < values) & (values < high)):
+        verdicts.passed(claim, bound)
+    else:
+        verdicts.failed(claim, bound, *describe_bounds(values, low, high))
 
 
-def _short(x: Any) -> str:
-    return np.array2string(_array(x), precision=6, threshold=20, edgeitems=3)
+def _numbers(x: Any) -> np.ndarray | None:
+    """An array of numbers; None of anything else, such as a tuple of arrays or the None of a missing `return`."""
+    try:
+        array = as_array(x)
+    except BROKEN:
+        return None
+    return array if is_numeric(array) else None
 
 
 def rel_error(x: Any, y: Any) -> float:
@@ -107,8 +133,10 @@ def rel_error(x: Any, y: Any) -> float:
     Raises:
         ValueError: the shapes differ.
     """
-    x, y = (a.astype(np.float64) for a in _pair(x, y))
-    return float(np.max(np.abs(x - y) / np.maximum(1e-8, np.abs(x) + np.abs(y)), initial=0.0))
+    x, y = as_array(x), as_array(y)
+    if x.shape != y.shape:
+        raise ValueError(f"arrays to compare differ in shape: {x.shape} and {y.shape}")
+    return float(errors(x, y, relative=True).max(initial=0.0))
 
 
 def _require_float(x: np.ndarray, where: str) -> None:

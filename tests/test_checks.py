@@ -296,12 +296,12 @@ def test_a_claim_that_holds_prints_one_line(capsys, arguments, options, line):
 @pytest.mark.parametrize(
     ("arguments", "options", "says"),
     [
-        (("it holds", False), {}, "it holds: it does not"),
-        (("labels", [0, 1], [0, 2]), {}, "labels  (exactly equal): got [0 1], expected [0 2]"),
-        (("shapes", [0, 1], [[0, 1]]), {}, "shapes  (exactly equal): got [0 1], expected [[0 1]]"),
-        (("dx", 1.0, 3.0), {"rel": 0.1}, "dx  (rel. error < 1e-01): rel. error 0.5"),
-        (("loss", 1.0, 3.0), {"atol": 0.1}, "loss  (abs. error < 0.1): abs. error 2"),
-        (("loss", 1.0, 1.5), {"atol": 0.5}, "abs. error 0.5"),  # the bound itself is not below the bound
+        (("it holds", False), {}, "it holds: this is not so"),
+        (("labels", [0, 1], [0, 2]), {}, "labels  (exactly equal): 1 of 2 entries differs"),
+        (("shapes", [0, 1], [[0, 1]]), {}, "shapes  (exactly equal): got shape (2,), expected (1, 2)"),
+        (("dx", 1.0, 3.0), {"rel": 0.1}, "dx  (rel. error < 1e-01): got 1, expected 3, rel. error 0.5"),
+        (("loss", 1.0, 3.0), {"atol": 0.1}, "loss  (abs. error < 0.1): got 1, expected 3"),
+        (("loss", 1.0, 1.5), {"atol": 0.5}, "got 1, expected 1.5"),  # the bound itself is not below the bound
         (("a", 0.05), {"above": 0.1}, "a  (> 0.1): measured 0.05"),
         (("a", 0.1), {"above": 0.1}, "measured 0.1"),
         (("a", [0.2, 0.9]), {"below": 0.5}, "measured [0.2 0.9]"),
@@ -330,8 +330,29 @@ def test_long_arrays_are_shortened_in_the_message():
 def test_a_tolerance_needs_something_to_compare_with(options):
     with pytest.raises(ValueError, match="pass it as the third argument"):
         check("a", 1.0, **options)
-    with pytest.raises(ValueError, match="differ in shape"):
-        check("a", np.ones(3), np.ones((3, 1)), **options)
+    with pytest.raises(ValueError, match="compare numbers, the wanted value has dtype"):
+        check("a", 1.0, "one", **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"rel": 1e-3}, {"atol": 1e-3}])
+def test_other_shapes_are_a_failure_of_the_claim(options):
+    with pytest.raises(CheckFailed, match=r"^the loss .*: got shape \(10,\), expected \(\)"):
+        check("the loss", np.ones(10), 1.0, **options)
+
+
+@pytest.mark.parametrize("got", [None, (np.ones(3), {"cache": 1}), "three", {"x": 1}])
+@pytest.mark.parametrize("options", [{"want": 1.5}, {"want": np.ones(3), "rel": 1e-3}, {"above": 2.0}])
+def test_what_is_no_number_fails_the_claim(got, options):
+    with pytest.raises(CheckFailed, match=r"^the loss .*: got (None|a tuple of 2|'three'|{'x': 1}), expected "):
+        check("the loss", got, **options)
+
+
+def test_hints_belong_to_a_wanted_value(capsys):
+    check("equal", 1, 1, hints={"with a mistake": lambda: 1 / 0})
+    assert capsys.readouterr().out == "ok  equal  (exactly equal)\n"  # and nothing was computed
+    for arguments, hints in ((("a", True), {"b": 1}), (("a", 1, 1), ["b"])):
+        with pytest.raises(ValueError, match="hints is a dict of what mistakes give, beside a wanted value"):
+            check(*arguments, hints=hints)
 
 
 @pytest.mark.parametrize("got", [np.array([True, False]), 2.3, np.nan, 1, "yes", [], None])
