@@ -79,6 +79,13 @@ def test_training_is_deterministic_and_recorded(changes):
     assert not torch.equal(net.head.weight, other.head.weight)
 
 
+def test_seed_is_also_that_of_order_and_augmentation(monkeypatch):
+    initial_net = cifar_recipe.initial_net
+    monkeypatch.setattr(cifar_recipe, "initial_net", lambda images, recipe, device, seed: initial_net(images, recipe))
+    one, two = (train(pictures(40), labels(40), SMALL, seed=seed)[0] for seed in (4, 5))
+    assert not torch.equal(one.head.weight, two.head.weight)
+
+
 def test_history_holds_the_mean_loss_of_a_batch():
     """A step that changes only the scale of the filters, which batch norm divides out: the same batch, once more."""
     x, y = pictures(20), labels(20)

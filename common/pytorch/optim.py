@@ -85,6 +85,7 @@ class Muon(torch.optim.Optimizer):
             if p.ndim < 2:
                 raise ValueError(f"Muon works on matrices and filters, not on a parameter of shape {tuple(p.shape)}")
 
+    @torch.no_grad()
     def step(self) -> None:
         """One step for every parameter that has a gradient."""
         for group in self.param_groups:
@@ -95,11 +96,10 @@ class Muon(torch.optim.Optimizer):
                 muon_update(p, p.grad, self.state[p]["velocity"], **options)
 
 
-@torch.no_grad()
 def muon_update(
     p: torch.Tensor, grad: torch.Tensor, velocity: torch.Tensor, lr: float, momentum: float, steps: int
 ) -> None:
-    """One step of Muon for one parameter, in place.
+    """One step of Muon for one parameter, in place; autograd must not record it (`Muon.step` sees to that).
 
     Args:
         p: (F, ...), changed.
