@@ -14,7 +14,7 @@ from common.verdicts import arrays, shapes
 from common.verdicts.difference import BROKEN, as_array, describe, errors, is_numeric, number, place
 from common.verdicts.matching import TOLERANCE, Candidate, distance, fit, simple_factor, varied, whole
 
-MANY = 4_000_000  # entries; trying everything on more would take seconds
+MANY = 10_000_000  # entries; trying everything on more would take seconds
 
 
 def explain(
@@ -97,7 +97,7 @@ def _of_numbers(x: np.ndarray, y: np.ndarray) -> str:
     a, b = float(x), float(y)
     if not a or not b or distance(x, y) < 1e-4:
         return arrays.precision(x, y)
-    if all(v == float(f"{v:.2g}") for v in (a, b)) or (whole(x) and whole(y) and min(abs(a), abs(b)) < 100):
+    if all(v == float(f"{v:.3g}") for v in (a, b)) or (whole(x) and whole(y) and min(abs(a), abs(b)) < 100):
         return ""
     found = [simple_factor(a / b), *(s for s, u, v in _functions_of_number(x, y) if fit(u, v))]
     found = [sentence for sentence in found if sentence]
