@@ -17,7 +17,7 @@ ROOT = Path(common.__file__).resolve().parents[1]
 WITH_TORCH = ("pytorch", "vision", "detection", "generative")
 # A room may import its own floor and those below it.
 FLOORS = (
-    {"validate", "storage", "progress", "reload", "source", "verdicts"},
+    {"validate", "storage", "progress", "reload", "source", "todo", "verdicts"},
     {"data", "checks", "plots", "results"},
     {"layers", "features", "optim", "checkpoint", "search", "solver"},
     {"classifiers", "pytorch"},

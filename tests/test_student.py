@@ -31,6 +31,7 @@ from tools.notebooks import (
     strip_outputs,
 )
 from tools.regions import ANSWER, code_regions, replace_lines, text_regions
+from tools.tasks import TAGS, without_task_lines
 
 B, E = "### BEGIN SOLUTION", "### END SOLUTION"
 MODULE = f'''
@@ -183,7 +184,14 @@ def take_sources(nb, path):
 
 
 def stripped(path):
-    return notebook_text(strip_outputs(read_notebook(path))) if path.suffix == ".ipynb" else path.read_text("utf-8")
+    """Text of a file; of a notebook without outputs and without what belongs to one edition only."""
+    if path.suffix != ".ipynb":
+        return path.read_text("utf-8")
+    nb = strip_outputs(read_notebook(path))
+    nb.cells = [cell for cell in nb.cells if not set(TAGS) & set(cell.metadata.get("tags", []))]
+    for cell in nb.cells:
+        cell.source = without_task_lines(cell.source)
+    return notebook_text(nb)
 
 
 def differences(blank: Path, solved: Path) -> list[str]:
@@ -286,7 +294,7 @@ def test_no_solution_remains(tree, tmp_path):
         assert secret not in text
     nb = read_notebook(tmp_path / "blank/assignment1/model.ipynb")
     assert all(not c.outputs and c.execution_count is None for c in nb.cells if c.cell_type == "code")
-    assert nb.cells[7].source == f"## 3. Yours\n\n**Why?**\n\n{ANSWER}"
+    assert next(c for c in nb.cells if c.id == "cell-7").source == f"## 3. Yours\n\n**Why?**\n\n{ANSWER}"
     nbformat.validate(nb)
 
 
@@ -388,7 +396,7 @@ def test_what_would_not_compile_is_refused(tree, tmp_path):
 def test_a_solution_repeated_elsewhere_is_a_leak(tree, tmp_path):
     blanks = student.write_blank_edition(tree, tmp_path / "blank")
     nb = read_notebook(tmp_path / "blank/assignment1/model.ipynb")
-    nb.cells[5].source += "\nscaled_value = factor * value"
+    nb.cells[-2].source += "\nscaled_value = factor * value"
     (tmp_path / "blank/assignment1/model.ipynb").write_text(notebook_text(nb))
     found = student.leaks(tmp_path / "blank", tree, blanks)
     assert found == ["assignment1/model.ipynb: scaled_value = factor * value"]
@@ -545,8 +553,9 @@ def test_every_real_blank_stops_its_notebook(path, tmp_path):
 
     blank, name = tmp_path / "blank", path.relative_to(ROOT).as_posix()
     blanks = [b for b in student.write_blank_edition(ROOT, blank) if b.text != ANSWER]
-    own = {b.name for b in blanks if f": {name.removesuffix('.ipynb')}" in b.text}
-    student.restore(blank, ROOT, {b.name for b in blanks} - own)
+    functions = [b for b in blanks if b.function]
+    own = {b.name for b in functions if f"{b.notebook}.ipynb" == name}
+    student.restore(blank, ROOT, {b.name for b in functions} - own)
     data = {"WORKBOOK_DATA": str(store.data_root()), "WORKBOOK_EDITION": "pocket"}
     messages = work_through(blank, ROOT, name, **data)
     assert {message.rpartition(": ")[0] for message in messages} == own

@@ -5,11 +5,12 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.notebooks import ROOT, ToolError, notebook_paths, read_notebook, sections, source_files
 from tools.regions import ANSWER, BEGIN, Region, code_regions, text_regions
+from tools.tasks import comment, hints
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,15 @@ class Blank:
     end: int
     text: str
     solution: str  # with its markers
+    notebook: str  # "assignment1/knn": the one that teaches it
+    section: str  # number, "" before the first
+    function: bool = False  # code of a function, which raises until it is written
+
+    @property
+    def message(self) -> str:
+        """What the stub of a function raises."""
+        place = f"{self.notebook}, section {self.section}" if self.section else self.notebook
+        return f"{self.name}: {place}"
 
 
 def find_blanks(root: Path) -> list[Blank]:
@@ -71,38 +81,43 @@ def _module_blanks(name: str, root: Path, taught: dict[str, tuple[str, set[str]]
         notebook, numbers = taught[region.notebook]
         if region.section not in numbers:
             raise ToolError(f"{here}: {notebook} has no section {region.section}")
-        yield _code_blank(name, "", source, region, region.function, f"{notebook}, section {region.section}")
+        yield _stub(Blank(name, "", region.function, *_lines(source, region), notebook, region.section, True))
 
 
 def _notebook_blanks(path: Path, root: Path) -> Iterator[Blank]:
     nb, file, name = read_notebook(path), path.relative_to(root).as_posix(), _notebook_name(path, root)
     loose: Counter[str] = Counter()  # blanks outside functions, by section
+    tasks = hints(nb, name)
     for number, (cell, (section, title)) in enumerate(zip(nb.cells, sections(nb), strict=True), 1):
         where = f"{file}, cell {number}"
         if cell.cell_type == "code":
-            place = f"{name}, section {section}" if section else name
             for region in code_regions(cell.source, where):
                 loose[section] += not region.function
                 function = region.function or _numbered(title or "this notebook", loose[section])
-                yield _code_blank(file, cell.id, cell.source, region, function, place)
+                place = name, section, bool(region.function)
+                blank = _stub(Blank(file, cell.id, function, *_lines(cell.source, region), *place))
+                task = tasks.get((section, function))
+                yield blank if region.function or not task else replace(blank, text=comment(task))
         elif cell.cell_type == "markdown":
-            for r in text_regions(cell.source, where):
-                yield Blank(file, cell.id, title, r.begin, r.end, ANSWER, _lines(cell.source, r))
+            for region in text_regions(cell.source, where):
+                begin, end, _, solution = _lines(cell.source, region)
+                yield Blank(file, cell.id, title, begin, end, ANSWER, solution, name, section)
 
 
 def _numbered(title: str, count: int) -> str:
     return title if count == 1 else f"{title} ({count})"
 
 
-def _code_blank(file: str, cell: str, source: str, region: Region, name: str, place: str) -> Blank:
-    solution = _lines(source, region)
-    message = f"{name}: {place}".replace("\\", "\\\\").replace('"', '\\"')
-    text = raise_line(message, re.match(r"\s*", solution)[0], _line_length())
-    return Blank(file, cell, name, region.begin, region.end, text, solution)
+def _stub(blank: Blank) -> Blank:
+    """The blank with the statement that raises its message."""
+    message = blank.message.replace("\\", "\\\\").replace('"', '\\"')
+    indent = re.match(r"\s*", blank.solution)[0]
+    return replace(blank, text=raise_line(message, indent, _line_length()))
 
 
-def _lines(source: str, region: Region) -> str:
-    return "\n".join(source.split("\n")[region.begin : region.end + 1])
+def _lines(source: str, region: Region) -> tuple[int, int, str, str]:
+    """Begin, end, no text yet, and the solution of a region."""
+    return region.begin, region.end, "", "\n".join(source.split("\n")[region.begin : region.end + 1])
 
 
 def raise_line(message: str, indent: str, width: int) -> str:

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -157,7 +158,7 @@ def _walk(root: Path) -> Iterator[str]:
 
 
 @contextmanager
-def generated_tree(destination: Path, source: Path) -> Iterator[Path]:
+def generated_tree(destination: Path, source: Path, **notes: Any) -> Iterator[Path]:
     """A new empty folder that takes the place of `destination` when the block ends without an error.
 
     Nothing is lost: a destination that this function did not fill, or in which a file was edited or added
@@ -166,6 +167,7 @@ def generated_tree(destination: Path, source: Path) -> Iterator[Path]:
     Args:
         destination: folder to write.
         source: the tree that is read, which the destination must not contain.
+        notes: what else the manifest is to hold, by name.
 
     Yields:
         The folder to fill.
@@ -181,7 +183,7 @@ def generated_tree(destination: Path, source: Path) -> Iterator[Path]:
     try:
         new.mkdir()
         yield new
-        manifest = {"note": "written by a tool; edit elsewhere", "files": _checksums(new)}
+        manifest = {"note": "written by a tool; edit elsewhere", **notes, "files": _checksums(new)}
         (new / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         _swap(new, destination, work / "old")
     finally:

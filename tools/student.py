@@ -3,7 +3,8 @@
     python -m tools.student [--source TREE] [--destination FOLDER]
 
 The same tree with each region between the solution markers replaced by an error that names the function and the
-section that teaches it (code) or by *Your answer here.* (text), and with the notebooks' outputs removed.
+section that teaches it (code) or by *Your answer here.* (text), with a task box before each cell that shows such a
+function (see `tools.tasks`), and with the notebooks' outputs removed.
 """
 
 import argparse
@@ -29,14 +30,19 @@ from tools.notebooks import (
     strip_outputs,
 )
 from tools.regions import ANSWER, replace_lines
+from tools.tasks import add_tasks, shown_at
 
 NOTICE = """
-> **Blank edition.** Every function that you write raises `NotImplementedError("function: notebook, section")`, and
-> every question waits for *Your answer here.* Open a notebook with `make lab` and work from top to bottom: the first
-> cell that fails names the next function. After editing a module restart the kernel, or put `%load_ext autoreload`
-> and `%autoreload 2` into a cell above the set-up. `make run NB=assignment1/knn.ipynb` runs one notebook and
-> `.venv/bin/python -m pytest tests -k knn` the tests of one module. `make test` runs everything: it passes when
-> all blanks are filled; the comparison of notebook outputs needs outputs first (`make outputs`).
+> **Blank edition.** Before each function that you write, its notebook says what goes in, what comes out and what is
+> checked next; until then the function raises `NotImplementedError("function: notebook, section")`. Questions wait for
+> *Your answer here.* Open a notebook with `make lab` and work from top to bottom. The next cell that you run uses
+> the code that you have just saved: there is nothing to reload or restart.
+>
+> `make progress` lists what is written, which checks have passed, and the next function. `make run
+> NB=assignment1/knn.ipynb` runs one notebook. `.venv/bin/python -m pytest -m learner -k knn` runs tests that every
+> correct solution of that notebook passes (beside the workbook that wrote this folder, the environment is that of
+> the workbook: `../../.venv`). `make test` runs everything, tests of error messages and precision included: it
+> passes when all blanks are filled, and compares the outputs of notebooks after `make outputs`.
 """
 # What a blank leaves behind is no fault of the learner: imports and names that only the solution used.
 RUFF = """extend = "../pyproject.toml"
@@ -85,19 +91,42 @@ def write_blank_edition(root: Path, destination: Path) -> list[Blank]:
         ToolError: see `find_blanks` and `generated_tree`; or a solution would show in the result.
     """
     blanks, notebooks = find_blanks(root), notebook_paths(root, tracked=True)
-    with generated_tree(destination, root) as new:
+    with generated_tree(destination, root, blanks=list_of_blanks(root, blanks)) as new:
         for name in source_files(root):
             own = [b for b in blanks if b.file == name]
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / name, new / name)
             if root / name in notebooks:
-                _write(new / name, notebook_text(blank_notebook(read_notebook(root / name), own, name)))
+                _write(new / name, notebook_text(_lesson(root, name, blanks)))
             elif own:
                 _write(new / name, blank_source(_read(root / name), own, name))
         _add_notes(new)
         if found := leaks(new, root, blanks):
             raise ToolError("solutions would show in the blank edition:\n  " + "\n  ".join(found))
     return blanks
+
+
+def _lesson(root: Path, name: str, blanks: list[Blank]) -> NotebookNode:
+    """A notebook as the learner gets it."""
+    nb, path = read_notebook(root / name), Path(name)
+    taught = [b for b in blanks if f"{b.notebook}.ipynb" == name]
+    sources = {b.file: _read(root / b.file) for b in taught if not b.cell} | {c.id: c.source for c in nb.cells}
+    add_tasks(nb, taught, sources, path.stem)
+    return blank_notebook(nb, [b for b in blanks if b.file == name], name)
+
+
+def list_of_blanks(root: Path, blanks: list[Blank]) -> dict[str, list[dict[str, str]]]:
+    """For each notebook the functions and questions that it teaches, in its order, without their solutions."""
+    result = {}
+    for path in notebook_paths(root, tracked=True):
+        nb, notebook = read_notebook(path), path.relative_to(root).with_suffix("").as_posix()
+        taught = [b for b in blanks if b.notebook == notebook and (b.function or b.text == ANSWER)]
+        taught.sort(key=lambda b: (shown_at(nb, b) or 0) if b.function else len(nb.cells))
+        result[notebook] = [
+            {"name": b.name, "file": b.file, "section": b.section, "message": b.message if b.function else ""}
+            for b in taught
+        ]
+    return result
 
 
 def _add_notes(new: Path) -> None:
@@ -197,8 +226,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ToolError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    answers = sum(blank.text == ANSWER for blank in blanks)
-    print(f"{destination}: {len(blanks) - answers} blanks in code, {answers} answers to write; no solution shows")
+    functions, answers = sum(b.function for b in blanks), sum(b.text == ANSWER for b in blanks)
+    print(f"{destination}: {functions} functions and {answers} answers to write; no solution shows")
     return 0
 
 
