@@ -17,13 +17,11 @@ import re
 import sys
 import tarfile
 import textwrap
-import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 from nbformat import NotebookNode
 
-from tools.needs import needs, requirements
+from tools.needs import imported_modules, needs, requirements
 from tools.notebooks import (
     BUILT,
     ROOT,
@@ -48,15 +46,9 @@ def code_files(root: Path) -> list[str]:
     if "common/notebook.py" not in names:
         raise ToolError(f"{root}: no common/notebook.py, so no notebook could be set up")
     if extensions:
-        names += [n for n in _build_files(root) if (root / n).is_file()]
+        # Without pyproject.toml, whose licence only setuptools 77 and newer can read: older ones build this too.
+        names += ["setup.py"]
     return sorted(names)
-
-
-def _build_files(root: Path) -> Iterator[str]:
-    yield from ("pyproject.toml", "setup.py", "setup.cfg", "LICENSE")
-    if (root / "pyproject.toml").is_file():
-        readme = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8")).get("project", {}).get("readme")
-        yield from [readme] if isinstance(readme, str) else []
 
 
 def result_files(root: Path, path: Path) -> list[str]:
@@ -95,14 +87,23 @@ def setup_cell(packed: bytes, needed: dict[str, list[str]], build: dict[str, lis
     return source
 
 
-def convert(nb: NotebookNode, root: Path, path: Path, packed: bytes, build: dict[str, list[str]]) -> NotebookNode:
+def build_needs(nb: NotebookNode, root: Path, path: Path) -> dict[str, list[str]]:
+    """What compiles the extension, for a notebook that reaches a package with Cython files; otherwise nothing."""
+    packages = {name.rpartition("/")[0].replace("/", ".") for name in code_files(root) if name.endswith(".pyx")}
+    if not packages & imported_modules(nb, root, path):
+        return {}
+    lines = requirements(root)
+    return {"Cython": lines.get("cython", ["cython"]), "setuptools": ["setuptools"]}  # any setuptools can build it
+
+
+def convert(nb: NotebookNode, root: Path, path: Path, packed: bytes) -> NotebookNode:
     """`nb` as a file that stands alone."""
     strip_outputs(nb)
     for cell in nb.cells:
         if cell.cell_type == "markdown":
             cell.source = plain_links(cell.source, path.parent)
     cell = nb.cells[setup_index(nb, path)]
-    cell.source = setup_cell(packed, needs(nb, root, path), build)
+    cell.source = setup_cell(packed, needs(nb, root, path), build_needs(nb, root, path))
     cell.metadata.update({"cellView": "form", "jupyter": {"source_hidden": True}})
     kept = {k: v for k, v in nb.metadata.items() if k == "accelerator"}
     nb.metadata = NotebookNode(
@@ -163,16 +164,13 @@ def write_all(root: Path, destination: Path) -> dict[str, int]:
     Returns:
         Bytes by path of the file, relative to the destination.
     """
-    code, lines = code_files(root), requirements(root)
-    compiled = any(n.endswith(".pyx") for n in code)
-    build = {m: lines.get(d, [d]) for m, d in (("Cython", "cython"), ("setuptools", "setuptools"))} if compiled else {}
-    sizes = {}
+    code, sizes = code_files(root), {}
     with generated_tree(destination, root) as new:
         for path in notebook_paths(root):
             packed = archive(root, [*code, *result_files(root, path)])
             target = new / path.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
-            text = notebook_text(convert(read_notebook(path), root, path, packed, build))
+            text = notebook_text(convert(read_notebook(path), root, path, packed))
             target.write_text(text, encoding="utf-8", newline="\n")
             sizes[path.relative_to(root).as_posix()] = target.stat().st_size
         if not sizes:

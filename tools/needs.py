@@ -57,7 +57,7 @@ class Imports(ast.NodeVisitor):
 
 
 def imported_modules(nb: NotebookNode, root: Path, path: Path) -> set[str]:
-    """Top-level names of all modules that the notebook and the modules of `common` that it reaches import."""
+    """Dotted names of all modules that the notebook and the modules of `common` that it reaches import."""
     cells = [parse_cell(cell.source) for cell in nb.cells if cell.cell_type == "code"]
     waiting = set().union(*(Imports(cell, str(path)).names for cell in cells))
     seen: set[str] = set()
@@ -68,7 +68,7 @@ def imported_modules(nb: NotebookNode, root: Path, path: Path) -> set[str]:
         if file := _module_file(name, root):
             found |= Imports(ast.parse(file.read_text(encoding="utf-8"), str(file)), str(file)).names
         waiting |= found - seen
-    return {name.partition(".")[0] for name in seen}
+    return seen
 
 
 def _module_file(name: str, root: Path) -> Path | None:
@@ -98,7 +98,8 @@ def needs(nb: NotebookNode, root: Path, path: Path) -> dict[str, list[str]]:
         ToolError: a module comes from no line of requirements.txt, so Colab would not get it.
     """
     lines = requirements(root)
-    modules = sorted(imported_modules(nb, root, path) - PROVIDED - sys.stdlib_module_names)
+    tops = {name.partition(".")[0] for name in imported_modules(nb, root, path)}
+    modules = sorted(tops - PROVIDED - sys.stdlib_module_names)
     result = {module: lines.get(_normal(DISTRIBUTIONS.get(module, module)), []) for module in modules}
     if unknown := [module for module, found in result.items() if not found]:
         raise ToolError(f"{path}: no line of requirements.txt brings the imported {', '.join(unknown)}")

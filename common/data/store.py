@@ -93,9 +93,28 @@ def dataset_dir(name: str) -> Path:
 def edition_line(name: str) -> str:
     """One line for a notebook: which edition it runs on and how to get the other."""
     data = describe(name)
+    if os.environ.get("WORKBOOK_SINGLE_FILE"):
+        return _single_file_line(data)
     if edition(name) == "full":
         return f"{data.title}, full edition ({data.full_note}). For the pocket edition: WORKBOOK_EDITION=pocket."
     return f"{data.title}, pocket edition ({data.pocket_note}). For the full edition: `make data`."
+
+
+def _single_file_line(data: DataSet) -> str:
+    """The edition line where there is no `make`: two lines to paste, and what they start."""
+    if edition(data.name) == "full":
+        return (
+            f"{data.title}, full edition ({data.full_note}), with the long budgets named at the top. "
+            'Back to the drawings: os.environ["WORKBOOK_EDITION"] = "pocket"'
+        )
+    megabytes = sum(archive.size for archive in data.archives) / 1e6
+    return (
+        f"{data.title}, pocket edition ({data.pocket_note}). For the published data ({megabytes:.0f} MB) run these two "
+        "lines in a new cell below the set-up, then everything after it; the budgets are then the long ones named at "
+        "the top:\n"
+        f'    from common.data import store; store.fetch("{data.name}")\n'
+        '    import os; os.environ["WORKBOOK_EDITION"] = "full"'
+    )
 
 
 def fetch(name: str) -> Path:
