@@ -14,7 +14,7 @@ from pathlib import Path
 import pooch
 import requests
 
-from common.data.files import checksum, os_errors_name, matches, publish_folder, size_of
+from common.data.files import checksum, matches, os_errors_name, publish_folder, size_of
 from common.data.registry import Archive, DataSet
 from common.progress import quiet
 
