@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from common import reload, results
+from common import checks, reload, results
 from common.data import store
 from common.progress import progress, quiet
 from common.results import photograph
@@ -37,8 +37,10 @@ STYLE = {
 
 
 def setup(seed: int = 0) -> None:
-    """Seed the generators, set the plot style and NumPy's printing, keep to WORKBOOK_THREADS threads, and let each cell
-    run the code of common/ as it stands in the files at that moment.
+    """Seed the generators, set the plot style and NumPy's printing, and keep to WORKBOOK_THREADS threads.
+
+    From then on each cell runs the code of common/ as it stands in the files at that moment, and all checks of a cell
+    report before it fails.
 
     Args:
         seed: for `random` and `np.random`; notebooks that need more than one stream make their own RandomState.
@@ -53,6 +55,7 @@ def setup(seed: int = 0) -> None:
     _inline_figures()
     _limit_threads(os.environ.get("WORKBOOK_THREADS", ""))
     reload.install()
+    checks.install()
 
 
 def _inline_figures() -> None:
