@@ -13,7 +13,6 @@ def main(arguments: list[str] | None = None) -> int:
 
     Args:
         arguments: of the command line; None = sys.argv.
-
     Returns:
         The exit status: 0, or 1 if something could not be fetched.
     """

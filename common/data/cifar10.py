@@ -31,10 +31,8 @@ def load_CIFAR_batch(path: str | Path, dtype: type = np.float32) -> tuple[np.nda
     Args:
         path: a file such as `data_batch_1`.
         dtype: of the pictures: np.uint8, np.float32 or np.float64.
-
     Returns:
         X (N, 32, 32, 3) of dtype, values 0..255; y (N,) int64, values 0..9. N is what the file holds.
-
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is damaged, is not a CIFAR-10 batch, or asks for more than NumPy arrays.
@@ -51,11 +49,9 @@ def load_CIFAR10(
     Args:
         root: the folder with the batch files, or its parent; None = the edition in use.
         dtype: np.uint8 (full edition: 153.6 + 30.7 MB), np.float32 (four times that) or np.float64 (eight times).
-
     Returns:
         X_train (N, 32, 32, 3), y_train (N,), X_test (M, 32, 32, 3), y_test (M,); pixels 0..255 of dtype,
         labels int64. N, M = 50000, 10000 (full) or 10000, 2000 (pocket).
-
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged.
@@ -87,10 +83,8 @@ def get_CIFAR10_data(
         dtype: np.float32 or np.float64, or np.uint8 with subtract_mean=False. The default sizes make
             626.7 MB in float32 on the full edition, beside 184.3 MB of uint8 while loading.
         root: as in `load_CIFAR10`.
-
     Returns:
         X_train, X_val, X_test (N, 3, 32, 32) of dtype and y_train, y_val, y_test (N,) int64.
-
     Raises:
         ValueError: a size is below 1 or above what there is, or uint8 is to become negative.
     """
@@ -111,10 +105,8 @@ def get_CIFAR10_images(
 
     Args:
         num_training, num_validation, num_test, dtype, root: as in `get_CIFAR10_data`.
-
     Returns:
         X_train, X_val, X_test (N, 32, 32, 3) of dtype, values 0..255, and y_train, y_val, y_test (N,) int64.
-
     Raises:
         ValueError: a size is below 1 or above what there is.
     """
@@ -141,11 +133,9 @@ def get_CIFAR10_rows(
         num_dev: size of the development set, drawn from the training part without replacement.
         bias: append a column of ones, so that W holds the bias as its last row.
         seed: of that draw.
-
     Returns:
         X_train, X_val, X_test, X_dev (N, 3073) of dtype (3072 without bias; channels last, so a column of W
         reshapes to a (32, 32, 3) template) and y_train, y_val, y_test, y_dev (N,) int64.
-
     Raises:
         ValueError: a size is below 1 or above what there is, or uint8 is to become negative.
     """
@@ -166,10 +156,8 @@ def read_rows(root: str | Path | None = None) -> tuple[np.ndarray, np.ndarray, n
 
     Args:
         root: as in `load_CIFAR10`.
-
     Returns:
         X_train uint8 (N, 3072), y_train int64 (N,), X_test uint8 (M, 3072), y_test int64 (M,).
-
     Raises:
         FileNotFoundError, ValueError: as `load_CIFAR10`.
     """

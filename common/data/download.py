@@ -38,10 +38,8 @@ def fetch(data: DataSet, root: Path) -> Path:
     Args:
         data: what to fetch.
         root: the data root.
-
     Returns:
         The folder with the published files.
-
     Raises:
         DownloadError: no address served the right bytes.
         ValueError: an archive holds unsafe members, or not the published files.
@@ -72,10 +70,8 @@ def obtain(archive: Archive, root: Path) -> Path:
     Args:
         archive: what to get, and from where.
         root: the data root.
-
     Returns:
         The path of the file, whose checksum has been verified.
-
     Raises:
         DownloadError: no address served the right bytes.
         OSError: the disk is full, no permission, ...; what has arrived stays in the `.part` file.

@@ -36,7 +36,6 @@ def os_errors_name(place: Path) -> Iterator[None]:
 
     Args:
         place: the folder that is being written.
-
     Raises:
         PermissionError: no permission to write there, or a read-only disk.
         OSError: of the same kind as the original (disk full, not a folder, ...).
@@ -64,7 +63,6 @@ def publish_folder(target: Path, write: Callable[[Path], None], whole: Callable[
         target: the folder to appear; one that is there and not whole is replaced.
         write: fills the empty folder that it is given.
         whole: tells whether a folder is complete and current.
-
     Raises:
         OSError: the disk is full, no permission, ...; the error names `target`, and nothing stays behind.
     """

@@ -93,10 +93,8 @@ def describe(name: str) -> DataSet:
 
     Args:
         name: a key of `DATASETS`, e.g. "cifar10".
-
     Returns:
         Its description.
-
     Raises:
         ValueError: no such data set; the message lists the known ones.
     """

@@ -48,10 +48,8 @@ def edition(name: str) -> str:
 
     Args:
         name: a data set, e.g. "cifar10".
-
     Returns:
         "pocket" or "full". Under "auto" it is "full" exactly if the published files are there.
-
     Raises:
         ValueError: unknown data set or unknown `WORKBOOK_EDITION`.
         FileNotFoundError: `WORKBOOK_EDITION=full` and a file is missing; never a silent fallback.
@@ -78,10 +76,8 @@ def dataset_dir(name: str) -> Path:
 
     Args:
         name: a data set, e.g. "cifar10".
-
     Returns:
         An existing folder.
-
     Raises:
         ValueError, FileNotFoundError: as `edition`.
         PermissionError, OSError: the pocket edition cannot be written; the error names the place.
@@ -122,10 +118,8 @@ def fetch(name: str) -> Path:
 
     Args:
         name: a data set, e.g. "cifar10".
-
     Returns:
         The folder with the published files.
-
     Raises:
         ValueError: unknown data set.
         common.data.download.DownloadError: no address served the right bytes; the message says what to do.
@@ -141,7 +135,6 @@ def verify(path: str | Path) -> None:
 
     Args:
         path: a file of a data set.
-
     Raises:
         ValueError: the bytes are not those that were written or published.
     """

@@ -93,6 +93,8 @@ def mirror(images: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
 def flips(coin: torch.Tensor, epoch: int, how: str = "alternate", draw: torch.Generator | None = None) -> torch.Tensor:
     """Which pictures to mirror in an epoch.
 
+    Jordan (2024).
+
     Args:
         coin: (N,) bool, thrown once for the whole training.
         epoch: counted from 0.
@@ -103,8 +105,6 @@ def flips(coin: torch.Tensor, epoch: int, how: str = "alternate", draw: torch.Ge
         (N,) bool.
     Raises:
         ValueError: another `how`.
-
-    Source: Jordan (2024).
     """
     if how not in FLIPS:
         raise ValueError(f"how must be one of {FLIPS}, got {how!r}")

@@ -24,6 +24,8 @@ def whitening_filters(images: torch.Tensor, size: int = 2, eps: float = 5e-4) ->
     The eigenvectors of the covariance of all size x size patches, each divided by the root of its eigenvalue. Each
     filter comes a second time with the opposite sign, since the activation after it passes one sign only.
 
+    Eigenvalue whitening as a first layer, Page (2018-19); the two signs, Jordan (2024).
+
     Args:
         images: (N, C, H, W), floating, normalised; a few thousand are enough.
         size: height and width of a patch, in pixels.
@@ -33,8 +35,6 @@ def whitening_filters(images: torch.Tensor, size: int = 2, eps: float = 5e-4) ->
     Raises:
         ValueError: images is not a batch of at least size x size pixels, or has too few patches for a covariance.
         TypeError: images is not floating.
-
-    Source: eigenvalue whitening as a first layer, Page (2018-19); the two signs, Jordan (2024).
     """
     if images.ndim != 4 or size < 1 or min(images.shape[2:]) < size:
         raise ValueError(f"images has shape {tuple(images.shape)}; (N, C, H, W) with H, W >= size = {size} is needed")
@@ -56,10 +56,10 @@ def whitening_filters(images: torch.Tensor, size: int = 2, eps: float = 5e-4) ->
 def identity_filters(weight: torch.Tensor) -> None:
     """Overwrite the first C of the F filters so that filter i copies channel i, in place.
 
+    Dirac initialisation, S. Zagoruyko and N. Komodakis, "DiracNets" (2017).
+
     Args:
         weight: (F, C, K, K) with odd K. If F < C, the first F channels are copied.
-
-    Source: Dirac initialisation, S. Zagoruyko and N. Komodakis, "DiracNets" (2017).
     """
     ### BEGIN SOLUTION pytorch, 10
     count, middle = min(weight.shape[:2]), weight.shape[2] // 2

@@ -10,6 +10,8 @@ import torch
 def triangle(fraction: float, peak: float = 0.2, start: float = 0.2, end: float = 0.0) -> float:
     """Factor on the learning rate: a straight line up to 1, a straight line down.
 
+    L. Smith and N. Topin, "Super-convergence" (2018).
+
     Args:
         fraction: of the training that is done, 0 to 1.
         peak: where the factor is 1; 0 <= peak < 1. With 0 there is no way up.
@@ -18,8 +20,6 @@ def triangle(fraction: float, peak: float = 0.2, start: float = 0.2, end: float 
         A factor.
     Raises:
         ValueError: fraction outside [0, 1] or peak outside [0, 1).
-
-    Source: L. Smith and N. Topin, "Super-convergence" (2018).
     """
     if not 0 <= fraction <= 1 or not 0 <= peak < 1:
         raise ValueError(f"fraction must be in [0, 1] and peak in [0, 1), got {fraction} and {peak}")
@@ -36,6 +36,8 @@ def orthogonalise(G: torch.Tensor, steps: int = 3) -> torch.Tensor:
     A step replaces each singular value s by a s + b s^3 + c s^5, with coefficients that lift small values fast, and
     needs matrix products only.
 
+    K. Jordan et al., "Muon: an optimizer for hidden layers" (2024).
+
     Args:
         G: (M, N).
         steps: 3 brings all but the smallest values to 0.5 - 1.3.
@@ -43,8 +45,6 @@ def orthogonalise(G: torch.Tensor, steps: int = 3) -> torch.Tensor:
         (M, N), of the dtype of G.
     Raises:
         ValueError: G is not a matrix, or steps < 0.
-
-    Source: K. Jordan et al., "Muon: an optimizer for hidden layers" (2024).
     """
     if G.ndim != 2 or steps < 0:
         raise ValueError(f"G has shape {tuple(G.shape)} and steps is {steps}; a matrix and steps >= 0 are needed")
@@ -65,7 +65,7 @@ class Muon(torch.optim.Optimizer):
     Such filters act by their direction only. So before each step a layer is brought back to the norm sqrt(F), filters
     of length 1 on average, and the learning rate is an angle.
 
-    Source: Jordan et al. (2024).
+    Jordan et al. (2024).
     """
 
     def __init__(self, params: Iterable, lr: float = 0.24, momentum: float = 0.6, steps: int = 3):
@@ -118,7 +118,7 @@ def muon_update(
 class Lookahead:
     """Slow weights that follow the fast ones; now and then the fast ones are put back onto them.
 
-    Source: M. Zhang, J. Lucas, G. Hinton, J. Ba, "Lookahead optimizer: k steps forward, 1 step back" (2019).
+    M. Zhang, J. Lucas, G. Hinton, J. Ba, "Lookahead optimizer: k steps forward, 1 step back" (2019).
     """
 
     def __init__(self, params: Iterable[torch.Tensor]):
