@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from common.classifiers.model import Model
+from common.classifiers.model import Model, Stack
 from common.layers import (
     affine_backward,
     affine_forward,
@@ -164,7 +164,7 @@ class ThreeLayerConvNet(ConvNet):
         return {name: getattr(self, name) for name in sizes} | super().settings()
 
 
-class DeepConvNet(ConvNet):
+class DeepConvNet(ConvNet, Stack):
     """{conv3x3 - [batch norm] - ReLU - [2x2 max-pool]} x (L - 1) - affine - softmax; what is in braces is a block.
 
     The way of Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition (2015).
@@ -253,33 +253,6 @@ class DeepConvNet(ConvNet):
         params[f"W{L}"], params[f"b{L}"] = weights(features, C, relu=False), np.zeros(C)
         ### END SOLUTION
         return params
-
-    def forward(self, X: Array, mode: str) -> tuple[Array, list]:
-        """Scores (N, num_classes) of the pictures X (N, C, H, W), and one cache a layer.
-
-        Args:
-            X: pictures.
-            mode: "train" or "test", for batch normalisation.
-        """
-        x, L, caches = X, self.num_layers, []
-        ### BEGIN SOLUTION convolutional_networks, 11
-        for i in range(1, L):
-            x, cache = self.block_forward(x, i, mode)
-            caches.append(cache)
-        scores, cache = affine_forward(x, self.params[f"W{L}"], self.params[f"b{L}"])
-        ### END SOLUTION
-        return scores, [*caches, cache]
-
-    def backward(self, dscores: Array, caches: list) -> dict[str, Array]:
-        """{name: gradient} of the data loss from its gradient with respect to the scores."""
-        grads, L = {}, self.num_layers
-        ### BEGIN SOLUTION convolutional_networks, 11
-        dx, grads[f"W{L}"], grads[f"b{L}"] = affine_backward(dscores, caches[-1])
-        for i in reversed(range(1, L)):
-            dx, of_block = self.block_backward(dx, caches[i - 1], i)
-            grads |= of_block
-        ### END SOLUTION
-        return grads
 
     def block_forward(self, x: Array, i: int, mode: str) -> tuple[Array, dict]:
         """Block i: conv - [batch norm] - ReLU - [max-pool].

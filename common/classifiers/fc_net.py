@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from common.classifiers.model import Model
+from common.classifiers.model import Model, Stack
 from common.layers import (
     affine_backward,
     affine_forward,
@@ -92,7 +92,7 @@ class TwoLayerNet(Model):
         return dict(zip(("input_dim", "hidden_dim", "num_classes"), self.sizes, strict=True)) | super().settings()
 
 
-class FullyConnectedNet(Model):
+class FullyConnectedNet(Stack):
     """{affine - [normalisation] - ReLU - [dropout]} x (L - 1) - affine - softmax, with the L2 term 0.5 reg sum W^2.
 
     Attributes:
@@ -174,8 +174,8 @@ class FullyConnectedNet(Model):
         return params
         ### END SOLUTION
 
-    def hidden_forward(self, x: Array, i: int, mode: str) -> tuple[Array, dict]:
-        """Hidden layer i: affine - [normalisation] - ReLU - [dropout].
+    def block_forward(self, x: Array, i: int, mode: str) -> tuple[Array, dict]:
+        """Block i, a hidden layer: affine - [normalisation] - ReLU - [dropout].
 
         Args:
             x: (N, fan_in).
@@ -198,12 +198,12 @@ class FullyConnectedNet(Model):
         ### END SOLUTION
         return x, cache
 
-    def hidden_backward(self, dout: Array, cache: dict, i: int) -> tuple[Array, dict[str, Array]]:
-        """Hidden layer i, backward: the same layers from last to first.
+    def block_backward(self, dout: Array, cache: dict, i: int) -> tuple[Array, dict[str, Array]]:
+        """Block i, backward: the same layers from last to first.
 
         Args:
             dout: (N, fan_out).
-            cache: of `hidden_forward`.
+            cache: of `block_forward`.
             i: 1 to L - 1.
         Returns:
             dx (N, fan_in) and {"Wi": dW, "bi": db, ...}, without the L2 term.
@@ -219,33 +219,6 @@ class FullyConnectedNet(Model):
         dx, dW, db = affine_backward(dout, cache["affine"])
         ### END SOLUTION
         return dx, {f"W{i}": dW, f"b{i}": db} | of_norm
-
-    def forward(self, X: Array, mode: str) -> tuple[Array, list]:
-        """Scores (N, C) of X (N, d_1, ..., d_k), D numbers each, and one cache a layer.
-
-        Args:
-            X: examples.
-            mode: "train" or "test".
-        """
-        x, L, caches = X, self.num_layers, []
-        ### BEGIN SOLUTION fully_connected_nets, 7
-        for i in range(1, L):
-            x, cache = self.hidden_forward(x, i, mode)
-            caches.append(cache)
-        scores, cache = affine_forward(x, self.params[f"W{L}"], self.params[f"b{L}"])
-        ### END SOLUTION
-        return scores, [*caches, cache]
-
-    def backward(self, dscores: Array, caches: list) -> dict[str, Array]:
-        """{name: gradient} of the data loss, from its gradient dscores (N, C) with respect to the scores."""
-        grads, L = {}, self.num_layers
-        ### BEGIN SOLUTION fully_connected_nets, 7
-        dx, grads[f"W{L}"], grads[f"b{L}"] = affine_backward(dscores, caches[-1])
-        for i in reversed(range(1, L)):
-            dx, of_layer = self.hidden_backward(dx, caches[i - 1], i)
-            grads |= of_layer
-        ### END SOLUTION
-        return grads
 
     def settings(self) -> dict[str, Any]:
         """The arguments that make a network of these sizes."""

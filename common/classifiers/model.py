@@ -1,4 +1,4 @@
-"""What the NumPy models of assignments 2 and 3 share: parameters, one loss with its L2 term, saving and loading."""
+"""What the NumPy models of assignments 2 and 3 share: parameters, the loss with its L2 term, saving and loading."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from common import checkpoint
+from common.layers.affine import affine_backward, affine_forward
 from common.layers.losses import softmax_loss
 from common.validate import checked_float, checked_reg
 
@@ -112,3 +113,50 @@ class Model:
     def set_params(self, params: dict[str, Array]) -> None:
         """Take these parameters, in the model's dtype."""
         self.params = {name: value.astype(self.dtype) for name, value in params.items()}
+
+
+class Stack(Model):
+    """Blocks one after the other, and an affine layer: {block} x (L - 1) - affine - softmax.
+
+    A subclass says what a block is. Block i has the parameters whose names end in i, the affine layer WL and bL.
+
+    Attributes:
+        num_layers: L.
+    """
+
+    num_layers: int
+
+    def block_forward(self, x: Array, i: int, mode: str) -> tuple[Array, Any]:
+        """Output and caches of block i = 1 .. L - 1; mode is "train" or "test"."""
+        raise NotImplementedError(f"{type(self).__name__} has no blocks")
+
+    def block_backward(self, dout: Array, cache: Any, i: int) -> tuple[Array, dict[str, Array]]:
+        """Gradient with respect to the input of block i, and {name: gradient} of its parameters."""
+        raise NotImplementedError(f"{type(self).__name__} has no blocks")
+
+    def forward(self, X: Array, mode: str) -> tuple[Array, list]:
+        """Scores (N, C) and one cache a layer.
+
+        Args:
+            X: (N, ...), what the first block takes.
+            mode: "train" or "test".
+        """
+        x, L, caches = X, self.num_layers, []
+        ### BEGIN SOLUTION fully_connected_nets, 7
+        for i in range(1, L):
+            x, cache = self.block_forward(x, i, mode)
+            caches.append(cache)
+        scores, cache = affine_forward(x, self.params[f"W{L}"], self.params[f"b{L}"])
+        ### END SOLUTION
+        return scores, [*caches, cache]
+
+    def backward(self, dscores: Array, caches: list) -> dict[str, Array]:
+        """{name: gradient} of the data loss, from its gradient dscores (N, C) with respect to the scores."""
+        grads, L = {}, self.num_layers
+        ### BEGIN SOLUTION fully_connected_nets, 7
+        dx, grads[f"W{L}"], grads[f"b{L}"] = affine_backward(dscores, caches[-1])
+        for i in reversed(range(1, L)):
+            dx, of_block = self.block_backward(dx, caches[i - 1], i)
+            grads |= of_block
+        ### END SOLUTION
+        return grads
