@@ -28,8 +28,9 @@ FINE = [
 ]
 WIDGETS = {"application/vnd.jupyter.widget-state+json": {"state": {}, "version_major": 2, "version_minor": 0}}
 FAILS = [
-    new_markdown_cell("# Broken <b>"),
+    new_markdown_cell("# Broken <b>\n\n## 1. Good"),
     new_code_cell("1 + 1"),
+    new_markdown_cell("## 2. Bad"),
     new_code_cell('raise ValueError("no <good>\\nat all")'),
     new_code_cell("2 + 2"),
 ]
@@ -303,6 +304,32 @@ def test_a_kernel_that_dies_is_an_error_of_its_notebook(tmp_path):
     assert execute.execute(path, {}).error.startswith("the kernel died")
 
 
+SET_UP = "from common import notebook\nfrom common.checks import check\nnotebook.setup()"
+CLAIMS = """
+check("the shift is right", 1, 1)
+check("votes are counted", [3, 4], [3, 5])
+check("ties go to the smaller label", 2, 1)
+check("the sum is ten", 9, 10)
+"""
+
+
+def test_a_failure_names_section_cell_and_claim(tmp_path):
+    """For several failed checks the first, and how many more."""
+    path = notebook_of(tmp_path / "n/a.ipynb", SET_UP, CLAIMS, "2", title="# A\n\n## 3. Votes")
+    done = execute.execute(path, ENVIRONMENT)
+    assert done.failure.startswith("section 3, cell 2: votes are counted")
+    assert done.failure.endswith("(and 2 more)")
+    assert "\n" not in done.failure
+    assert done.failed_cell is done.code_cells[1]
+
+
+def test_a_failure_above_the_first_section_or_without_a_cell(tree, tmp_path):
+    one = execute.execute(notebook_of(tmp_path / "n/a.ipynb", 'raise KeyError("x")'), {})
+    assert one.failure == "cell 1: KeyError: 'x'"
+    assert execute.Execution(one.path, new_notebook(), 1.0, "refused:\ntoo large").failure == "refused:"
+    assert execute.Execution(one.path, new_notebook(), 1.0).failure == ""
+
+
 def test_threads_are_set_before_numpy_loads():
     """conftest.py takes the variables from a module that must not load NumPy."""
     code = "import sys, tools.execute; sys.exit('numpy' in sys.modules)"
@@ -326,7 +353,6 @@ def ran(tree):
     """`make run` on the tree: (exit status, the executions, the destination)."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(notebooks.ROOT))
-        patch.setattr(run, "ROOT", tree)
         paths = [tree / "assignment1/tiny.ipynb", tree / "assignment1/broken.ipynb"]
         dest = tree / "build" / "html"
         yield run.run(paths, "pocket", dest, jobs=2), dest
@@ -335,26 +361,11 @@ def ran(tree):
 def test_table(ran, tree):
     lines = run.table(ran[0]).splitlines()
     assert lines[0].split() == ["notebook", "time", "checks", "cells"]
-    tiny, broken, total = (line.split() for line in lines[1:])
+    tiny, broken, total = (line.split() for line in lines[1:4])
     assert [tiny[0], *tiny[2:]] == ["assignment1/tiny.ipynb", "s", "1", "4/4"]
-    assert [broken[0], *broken[2:5]] == ["assignment1/broken.ipynb", "s", "0", "2/3"]
-    assert lines[2].endswith("FAILED  ValueError: no <good>")
+    assert [broken[0], *broken[2:]] == ["assignment1/broken.ipynb", "s", "0", "2/3", "FAILED"]
     assert [total[0], *total[2:]] == ["all", "s", "1", "6/7"]
-
-
-def test_pages_and_index(ran):
-    _, dest = ran
-    page = (dest / "assignment1/tiny.html").read_text(encoding="utf-8")
-    assert "ok  one is one" in page
-    assert "data:image/png;base64" in page
-    assert "<title>tiny</title>" in page
-    assert "ValueError" in (dest / "assignment1/broken.html").read_text(encoding="utf-8")
-    index = (dest / "index.html").read_text(encoding="utf-8")
-    assert 'href="assignment1/tiny.html">assignment1/tiny.ipynb: Tiny</a>' in index
-    assert "<td>1</td><td>4/4</td><td>passed</td>" in index
-    assert "Broken &lt;b&gt;" in index
-    assert "ValueError: no &lt;good&gt;" in index
-    assert "pocket edition" in index
+    assert lines[4:] == ["FAILED  assignment1/broken: section 2, cell 2: ValueError: no <good>"]
 
 
 def test_run_does_not_write_notebooks(ran, tree):
@@ -394,9 +405,8 @@ print([os.environ.get(name) for name in names])
 """
 
 
-def test_notebooks_run_side_by_side_with_one_thread_each(tmp_path, monkeypatch):
+def test_notebooks_run_side_by_side_with_one_thread_each(tmp_path):
     """Each waits for the other: one after the other they could not end."""
-    monkeypatch.setattr(run, "ROOT", tmp_path)
     pairs = [("a", "b"), ("b", "a")]
     paths = [notebook_of(tmp_path / f"n/{name}.ipynb", MEETS.format(name=name, other=other)) for name, other in pairs]
     runs = run.run(paths, "pocket", tmp_path / "html", jobs=2)
@@ -406,7 +416,6 @@ def test_notebooks_run_side_by_side_with_one_thread_each(tmp_path, monkeypatch):
 
 
 def test_one_after_the_other_in_the_given_order_with_all_threads(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "ROOT", tmp_path)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     source = (
         "import os, time\nprint(time.time(), os.environ.get('OMP_NUM_THREADS'))\ntime.sleep(0.2)\nprint(time.time())"
@@ -485,14 +494,6 @@ def test_shared_parts_are_no_benchmarks():
     for name in names:
         text = (bench.ROOT / f"benchmarks/{name}.py").read_text(encoding="utf-8")
         assert 'if __name__ == "__main__":' in text, f"benchmarks/{name}.py does nothing when it is run"
-
-
-def test_a_page_shows_a_film_that_nbconvert_would_drop():
-    film = new_output("display_data", {"image/gif": "R0lG\nODlh", "text/plain": "<Image>"})
-    notebook = new_notebook(cells=[new_code_cell(outputs=[film]), new_markdown_cell()])
-    shown = run.with_movies(notebook)
-    assert 'src="data:image/gif;base64,R0lGODlh"' in shown.cells[0].outputs[0].data["text/html"]
-    assert "text/html" not in film.data
 
 
 def test_a_time_is_kept_until_the_code_changes():

@@ -15,6 +15,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
+from tools.notebooks import sections
+
 ONE_THREAD = {
     "WORKBOOK_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -48,11 +50,34 @@ class Execution:
         """Verdict lines printed by common.checks.check."""
         return sum(line.startswith("ok  ") for line in self.printed())
 
+    @property
+    def failed_cell(self) -> nbformat.NotebookNode | None:
+        """The cell that ended with an error."""
+        errors = (cell for cell in self.code_cells if any(o.output_type == "error" for o in cell.outputs))
+        return next(errors, None)
+
+    @property
+    def failure(self) -> str:
+        """One line: section, cell (by the number in its brackets), and the claim or error; "" after a good run."""
+        cell, what = self.failed_cell, self.error.partition("\n")[0]
+        if not self.error or cell is None:
+            return what
+        claims = [line.removeprefix("FAILED  ") for line in _lines(cell) if line.startswith("FAILED  ")]
+        if claims:
+            what = claims[0] + (f" (and {len(claims) - 1} more)" if claims[1:] else "")
+        section = sections(self.notebook)[self.notebook.cells.index(cell)][0]
+        place = [f"section {section}"] if section else []
+        return f"{', '.join([*place, f'cell {cell.execution_count}'])}: {what.removeprefix('CheckFailed: ')}"
+
     def printed(self) -> Iterator[str]:
         """The lines that the cells printed."""
         for cell in self.code_cells:
-            for output in cell.outputs:
-                yield from output.get("text", "").splitlines()
+            yield from _lines(cell)
+
+
+def _lines(cell: nbformat.NotebookNode) -> Iterator[str]:
+    """What a cell printed; a stream that arrived in pieces may have been cut inside a line."""
+    yield from "".join(output.get("text", "") for output in cell.outputs).splitlines()
 
 
 def execute(path: Path, environment: dict[str, str], on_cell: Callable[[], object] = lambda: None) -> Execution:
