@@ -196,6 +196,17 @@ def _exists(dotted: str) -> bool:
     return _is_module(owner) and hasattr(importlib.import_module(owner), name)
 
 
+def listed(page: Page) -> Iterator[str]:
+    """A row in the tables of README.md and assignmentN/README.md, which set the order and lead a reader here."""
+    folder, file = page.path.parent, page.path.name
+    for readme, link in ((folder / "README.md", file), (folder.parent / "README.md", f"{folder.name}/{file}")):
+        text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+        rows = [line for line in text.splitlines() if line.startswith("|") and f"]({link})" in line]
+        if len(rows) != 1:
+            name = readme.relative_to(folder.parent).as_posix()
+            yield f"{name} has {len(rows)} table rows that link to {link}, it must have one"
+
+
 def tags(cell: nbformat.NotebookNode) -> list[str]:
     return cell.metadata.get("tags", [])
 
@@ -225,4 +236,5 @@ RULES: tuple[Callable[[Page], Iterator[str]], ...] = (
     without_traps,
     compared,
     imports_exist,
+    listed,
 )

@@ -60,7 +60,7 @@ def good():
 
 
 def complaints(nb, rule, normalised=True):
-    path = ROOT / "assignment1" / "made_up.ipynb"
+    path = ROOT / "assignment1" / "knn.ipynb"  # one that the READMEs list
     nb = normalise(nb, path.stem) if normalised else nb
     return list(rule(Page(path, nbformat.writes(nb) + "\n")))
 
@@ -163,6 +163,31 @@ def test_only_make_outputs_writes_notebooks(change):
     nb = normalise(good(), "made_up")
     change(nb)
     assert complaints(nb, rules.normal, normalised=False)
+
+
+ROW = "| [{0}]({0}.ipynb) | what |"
+
+
+@pytest.mark.parametrize(
+    ("above", "beside", "missing"),
+    [
+        ([ROW.format("assignment1/a")], [ROW.format("a")], []),
+        ([], [ROW.format("a")], ["README.md"]),
+        ([ROW.format("assignment1/a")], [], ["assignment1/README.md"]),
+        (None, None, ["assignment1/README.md", "README.md"]),
+        (["[a](assignment1/a.ipynb) outside the table"], [ROW.format("b")], ["assignment1/README.md", "README.md"]),
+        ([ROW.format("assignment1/a")] * 2, [ROW.format("a")], ["README.md"]),
+        ([ROW.format("assignment2/a")], [ROW.format("a")], ["README.md"]),
+    ],
+)
+def test_a_notebook_without_its_rows_is_found_out(tmp_path, above, beside, missing):
+    path = tmp_path / "assignment1" / "a.ipynb"
+    path.parent.mkdir()
+    for readme, lines in ((tmp_path / "README.md", above), (path.parent / "README.md", beside)):
+        if lines is not None:
+            readme.write_text("\n".join(["# Title", *lines, ""]), encoding="utf-8")
+    found = list(rules.listed(Page(path, "")))
+    assert [complaint.split(" ")[0] for complaint in found] == missing
 
 
 def test_stderr_in_outputs_is_found():
