@@ -53,7 +53,8 @@ class Reloader:
 
 def _files() -> dict[str, Path]:
     """The Python files of the loaded modules of the package."""
-    loaded = {name: module for name, module in sys.modules.items() if f"{name}.".startswith(f"{PACKAGE}.")}
+    # A copy: another thread may be importing.
+    loaded = {name: module for name, module in sys.modules.copy().items() if f"{name}.".startswith(f"{PACKAGE}.")}
     paths = {name: getattr(module, "__file__", None) or "" for name, module in loaded.items()}
     return {name: Path(path) for name, path in paths.items() if path.endswith(".py")}
 
