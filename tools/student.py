@@ -38,11 +38,11 @@ NOTICE = """
 > *Your answer here.* Open a notebook with `make lab` and work from top to bottom. The next cell that you run uses
 > the code that you have just saved: there is nothing to reload or restart.
 >
-> `make progress` lists what is written, which checks have passed, and the next function. `make run
-> NB=assignment1/knn.ipynb` runs one notebook. `.venv/bin/python -m pytest -m learner -k knn` runs tests that every
-> correct solution of that notebook passes (beside the workbook that wrote this folder, the environment is that of
-> the workbook: `../../.venv`). `make test` runs everything, tests of error messages and precision included: it
-> passes when all blanks are filled, and compares the outputs of notebooks after `make outputs`.
+> `make progress` lists what is written, which checks have passed, and the next function. `make learner K=knn` runs the
+> tests that every correct solution of that notebook passes. `make run NB=assignment1/knn.ipynb` runs one notebook.
+> `make test` runs everything, tests of error messages and of precision included: it passes when all blanks are
+> filled, and compares the outputs of notebooks after `make outputs`. As long as this folder lies in `build/` of the
+> workbook that wrote it, it uses that workbook's environment and compiled layers; elsewhere `make lab` installs its own.
 """
 # What a blank leaves behind is no fault of the learner: imports and names that only the solution used.
 RUFF = """extend = "../pyproject.toml"

@@ -206,6 +206,6 @@ def arguments(part: str) -> list[tuple[str, str]]:
 
 
 def plain(text: str) -> str:
-    """Text of a docstring as Markdown that shows it letter by letter; code between backticks stays code."""
-    parts = re.split(r"(`[^`]*`)", text)
-    return "".join(part if part.startswith("`") else re.sub(r"([\\*_<>\[\]$])", r"\\\1", part) for part in parts)
+    """Text of a docstring as Markdown that shows it letter by letter; `code` and **bold** stay what they are."""
+    parts = re.split(r"(`[^`]*`|\*\*[^*`]+\*\*)", text)
+    return "".join(part if i % 2 else re.sub(r"([\\*_<>\[\]$])", r"\\\1", part) for i, part in enumerate(parts))
