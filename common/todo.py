@@ -37,7 +37,7 @@ class Progress:
         return f"{self.notebook}: {'; '.join(parts)}. {f'Next: {self.next}' if self.next else 'Nothing left to write.'}"
 
 
-def blanks_of(root: Path = ROOT) -> dict[str, list[dict[str, str]]] | None:
+def blanks_of(root: Path) -> dict[str, list[dict[str, str]]] | None:
     """The blanks of each notebook as `make student` listed them; None in a tree that it did not write."""
     try:
         return json.loads((root / MANIFEST).read_text(encoding="utf-8"))["blanks"]
@@ -45,7 +45,7 @@ def blanks_of(root: Path = ROOT) -> dict[str, list[dict[str, str]]] | None:
         return None
 
 
-def measure(notebook: str, blanks: list[dict[str, str]], root: Path = ROOT) -> Progress:
+def measure(notebook: str, blanks: list[dict[str, str]], root: Path) -> Progress:
     """Look into the files.
 
     Args:
@@ -77,12 +77,12 @@ def progress_line(stem: str) -> None:
     Args:
         stem: of the notebook's file name.
     """
-    blanks = blanks_of() or {}
+    blanks = blanks_of(ROOT) or {}
     notebook = next((name for name in blanks if name.rpartition("/")[2] == stem), None)
     if notebook is None:
         print(f"{stem}: progress is counted in the folder that `make student` writes")
     else:
-        print(measure(notebook, blanks[notebook]).line())
+        print(measure(notebook, blanks[notebook], ROOT).line())
 
 
 def _text(path: Path) -> str:

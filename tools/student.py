@@ -42,7 +42,8 @@ NOTICE = """
 > tests that every correct solution of that notebook passes. `make run NB=assignment1/knn.ipynb` runs one notebook.
 > `make test` runs everything, tests of error messages and of precision included: it passes when all blanks are
 > filled, and compares the outputs of notebooks after `make outputs`. As long as this folder lies in `build/` of the
-> workbook that wrote it, it uses that workbook's environment and compiled layers; elsewhere `make lab` installs its own.
+> workbook that wrote it, it uses that workbook's environment and compiled layers; elsewhere `make lab` installs its
+> own.
 """
 # What a blank leaves behind is no fault of the learner: imports and names that only the solution used.
 RUFF = """extend = "../pyproject.toml"
