@@ -32,12 +32,19 @@ def pytest_configure(config: pytest.Config) -> None:
     _compare_tolerantly()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Decide about colours here, where the terminal is: the workers of xdist take this option over."""
+    if terminal := session.config.pluginmanager.get_plugin("terminalreporter"):
+        session.config.option.color = "yes" if terminal.hasmarkup else "no"
+
+
 def _compare_tolerantly() -> None:
     from nbval.plugin import IPyNbCell
 
     if getattr(IPyNbCell, "tolerant", False):
         return
-    compare_exactly, sanitize = IPyNbCell.compare_outputs, IPyNbCell.sanitize
+    compare_exactly, sanitize, report = IPyNbCell.compare_outputs, IPyNbCell.sanitize, IPyNbCell.repr_failure
 
     def compare_outputs(self, test, ref, skip_compare=None):
         outputs = (nbval_tolerance.comparable(side) for side in (test, ref))
@@ -45,6 +52,13 @@ def _compare_tolerantly() -> None:
 
     def sanitized(self, text):
         text = sanitize(self, text)
-        return nbval_tolerance.Text(text) if isinstance(text, str) else text
+        tolerance = nbval_tolerance.tolerance_of(self.path)
+        return nbval_tolerance.Text(text, tolerance) if isinstance(text, str) else text
+
+    def repr_failure(self, excinfo):
+        """The kernel colours its tracebacks whoever reads them."""
+        text = report(self, excinfo)
+        return text if self.config.option.color == "yes" else nbval_tolerance.ANSI.sub("", text)
 
     IPyNbCell.compare_outputs, IPyNbCell.sanitize, IPyNbCell.tolerant = compare_outputs, sanitized, True
+    IPyNbCell.repr_failure = repr_failure

@@ -1,45 +1,104 @@
-"""How nbval compares a notebook's text: words exactly, numbers with a tolerance, pictures and stderr not at all."""
+"""How nbval compares a notebook's text: words exactly, numbers with a tolerance, pictures and stderr not at all.
+
+Two numbers agree when they differ by at most one unit of the last printed digit, or by no more than the notebook's
+tolerance. Whole numbers are counts and shapes: by default they must agree exactly, and those below 20 always.
+
+What other processors do to the numbers of the notebooks in OVERRIDES has not been measured yet. Until it is, these rows
+keep the tolerance that all notebooks had before; after a measurement a row is narrowed, or removed.
+"""
 
 from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
+from typing import NamedTuple
 
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.]*\w)")
-RELATIVE, ABSOLUTE = 0.02, 2e-3  # other BLAS, other last bits: an accuracy may move by one test picture
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+class Tolerance(NamedTuple):
+    """How far two numbers may be apart, and why."""
+
+    relative: float
+    absolute: float
+    reason: str
+
+
+DEFAULT = Tolerance(1e-4, 0.0, "another BLAS, other last bits")
+_TRAINED = Tolerance(0.02, 2e-3, "not measured on other processors; training enlarges differences in the last bits")
+_RANKED = Tolerance(0.02, 2e-3, "not measured on other processors; nearly equal distances may change places")
+OVERRIDES: dict[str, Tolerance] = {
+    "assignment1/knn": _RANKED,
+    "assignment1/svm": _TRAINED,
+    "assignment1/softmax": _TRAINED,
+    "assignment1/two_layer_net": _TRAINED,
+    "assignment1/features": _TRAINED,
+    "assignment2/fully_connected_nets": _TRAINED,
+    "assignment2/batch_normalization": _TRAINED,
+    "assignment2/dropout": _TRAINED,
+    "assignment2/convolutional_networks": _TRAINED,
+    "assignment2/pytorch": _TRAINED,
+}
 
 
 class Text(str):
     """A string that equals another when the words agree and every number is close."""
 
+    tolerance: Tolerance
     __hash__ = str.__hash__
 
+    def __new__(cls, text: str, tolerance: Tolerance = DEFAULT) -> Text:
+        made = super().__new__(cls, text)
+        made.tolerance = tolerance
+        return made
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, str) and same_text(str(self), str(other))
+        return isinstance(other, str) and same_text(str(self), str(other), self.tolerance)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
 
-def same_text(left: str, right: str) -> bool:
+def tolerance_of(notebook: Path) -> Tolerance:
+    """The notebook's row in OVERRIDES, DEFAULT without one."""
+    return OVERRIDES.get(f"{notebook.parent.name}/{notebook.stem}", DEFAULT)
+
+
+def same_text(left: str, right: str, tolerance: Tolerance = DEFAULT) -> bool:
     """Compare two outputs; runs of blanks count as one, since a number's width moves its column."""
     words_left, words_right = _words(left), _words(right)
     numbers_left, numbers_right = NUMBER.findall(left), NUMBER.findall(right)
     return (
         words_left == words_right
         and len(numbers_left) == len(numbers_right)
-        and all(close(a, b) for a, b in zip(numbers_left, numbers_right, strict=True))
+        and all(close(a, b, tolerance) for a, b in zip(numbers_left, numbers_right, strict=True))
     )
 
 
-def close(left: str, right: str) -> bool:
-    """Whole numbers below 20 are counts and must agree; everything else may differ in the last digits."""
+def close(left: str, right: str, tolerance: Tolerance = DEFAULT) -> bool:
+    """Whether two printed numbers agree, by the rules above."""
     if left == right:
         return True
     a, b = float(left), float(right)
-    if left.lstrip("+-").isdecimal() and right.lstrip("+-").isdecimal() and max(abs(a), abs(b)) < 20:
-        return False
-    return math.isclose(a, b, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+    largest, slack = max(abs(a), abs(b)), 0.0
+    if is_whole(left) and is_whole(right):
+        if largest < 20 or tolerance == DEFAULT:
+            return False
+    else:
+        slack = 1.001 * min(unit(text) for text in (left, right) if not is_whole(text))  # 0.3 - 0.2 is not quite 0.1
+    return math.isclose(a, b, rel_tol=tolerance.relative, abs_tol=max(tolerance.absolute, slack))
+
+
+def is_whole(text: str) -> bool:
+    return text.lstrip("+-").isdecimal()
+
+
+def unit(text: str) -> float:
+    """One unit of the last printed digit: 0.01 of "3.14", 1e-08 of "2.5e-07"."""
+    mantissa, _, exponent = text.lower().partition("e")
+    return 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
 
 
 def _words(text: str) -> str:
