@@ -72,12 +72,14 @@ def deep_like_course(reg=0.0, batchnorm=False, weight_scale=5e-2, dims=(3, 8, 8)
 # ThreeLayerConvNet -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize(("reg", "want", "atol"), [(0.0, LN10, 1e-4), (0.5, 2.5086, 3e-3)])
 def test_initial_loss_of_the_three_layer_net(reg, want, atol):
     net = ThreeLayerConvNet(weight_scale=1e-3, reg=reg, dtype=np.float64, rng=0)
     assert abs(net.loss(*pictures(10))[0] - want) < atol
 
 
+@pytest.mark.learner
 @given(
     st.integers(0, 2**31 - 1),
     st.integers(1, 3),
@@ -95,6 +97,7 @@ def test_three_layer_gradients_against_autograd(seed, C, num_filters, f, size, r
     compare(net, X, y, torch_three_layer)
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("reg", [0.0, 0.7])
 def test_three_layer_gradients_against_numerical_ones(reg):
     net = ThreeLayerConvNet((3, 8, 8), 3, 3, 7, 10, 5e-2, reg, np.float64, rng=0)
@@ -105,6 +108,7 @@ def test_three_layer_gradients_against_numerical_ones(reg):
         assert errors.max() < 1e-5, name
 
 
+@pytest.mark.learner
 def test_the_l2_term_enters_loss_and_gradients_as_reg_times_w():
     """A published solution adds reg * sum(W) to the gradient; checks with reg = 0 cannot see it."""
     nets = [ThreeLayerConvNet((3, 8, 8), 3, 3, 7, reg=reg, dtype=np.float64, rng=0) for reg in (0, 2.0)]
@@ -117,6 +121,7 @@ def test_the_l2_term_enters_loss_and_gradients_as_reg_times_w():
         np.testing.assert_allclose(grads2[name] - grads0[name], extra, atol=1e-13)
 
 
+@pytest.mark.learner
 def test_even_filters_shrink_the_maps_by_one():
     net = ThreeLayerConvNet((1, 5, 7), 2, 2, 4, 3, 0.5, 0.1, np.float64, rng=0)
     assert net.params["W2"].shape == (2 * 2 * 3, 4)
@@ -126,11 +131,13 @@ def test_even_filters_shrink_the_maps_by_one():
 # DeepConvNet -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.learner
 def test_initial_loss_of_the_deep_net():
     net = DeepConvNet((3, 32, 32), (8, 64), (0, 1), dtype=np.float64, rng=0)
     assert abs(net.loss(*pictures(10))[0] - LN10) < 1e-3
 
 
+@pytest.mark.learner
 @given(
     st.integers(0, 2**31 - 1),
     st.lists(st.integers(1, 4), min_size=1, max_size=4),
@@ -146,6 +153,7 @@ def test_deep_gradients_against_autograd(seed, num_filters, max_pools, batchnorm
     compare(net, *pictures(5, (2, *size), 5, seed), torch_deep)
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("reg", [0.0, 3.14])
 @pytest.mark.parametrize(("batchnorm", "scale", "bound"), [(False, 5e-2, 1e-5), (True, "kaiming", 1e-3)])
 def test_deep_gradients_against_numerical_ones(reg, batchnorm, scale, bound):
@@ -160,6 +168,7 @@ def test_deep_gradients_against_numerical_ones(reg, batchnorm, scale, bound):
         assert errors.max() < bound, name
 
 
+@pytest.mark.learner
 def test_params_of_the_course():
     net = DeepConvNet(batchnorm=True)
     layers = [f"{name}{i}" for i in range(1, 6) for name in ("W", "b", "gamma", "beta")]
@@ -169,6 +178,7 @@ def test_params_of_the_course():
     assert list(ThreeLayerConvNet().params) == ["W1", "b1", "W2", "b2", "W3", "b3"]
 
 
+@pytest.mark.learner
 def test_max_pools_are_blocks_counted_from_zero():
     net = DeepConvNet((3, 16, 8), (2, 3, 4), (0, 2), rng=0)
     assert net.params["W4"].shape == (4 * 4 * 2, 10)  # 16 x 8, halved twice
@@ -181,6 +191,7 @@ def test_max_pools_are_blocks_counted_from_zero():
     assert DeepConvNet((3, 16, 8), (2, 3), ()).params["W3"].shape == (3 * 16 * 8, 10)
 
 
+@pytest.mark.learner
 def test_kaiming_variances():
     net = DeepConvNet((3, 32, 32), (64, 64), (0, 1), weight_scale="kaiming", dtype=np.float64, rng=0)
     for name, want in (("W1", 2 / 27), ("W2", 2 / (64 * 9)), ("W3", 1 / (64 * 64))):
@@ -188,6 +199,7 @@ def test_kaiming_variances():
         assert not net.params[name.replace("W", "b")].any()
 
 
+@pytest.mark.robustness
 def test_arguments_are_not_changed_and_defaults_not_shared():
     filters, pools, dims = [4, 4], [1, 0], [3, 8, 8]
     for _ in range(2):
@@ -197,6 +209,7 @@ def test_arguments_are_not_changed_and_defaults_not_shared():
     assert one.bn_params[0] is not one.bn_params[1] and one.bn_params[0] is not two.bn_params[0]
 
 
+@pytest.mark.learner
 def test_testing_uses_running_averages_and_leaves_them_alone():
     net = deep_like_course(batchnorm=True, weight_scale="kaiming")
     X, y = pictures(20, (3, 8, 8))
@@ -212,6 +225,7 @@ def test_testing_uses_running_averages_and_leaves_them_alone():
     np.testing.assert_allclose(scores, train_scores, atol=1e-2)
 
 
+@pytest.mark.robustness
 def test_single_precision_stays_single():
     net = DeepConvNet((3, 8, 8), (4, 4), (1,), True, weight_scale="kaiming", reg=0.1, rng=0)
     X, y = pictures(4, (3, 8, 8))
@@ -219,6 +233,7 @@ def test_single_precision_stays_single():
     assert {g.dtype for g in grads.values()} == {np.dtype(np.float32)} and net.loss(X).dtype == np.float32
 
 
+@pytest.mark.robustness
 def test_streams():
     def weights(seed):
         return DeepConvNet((3, 4, 4), (2,), (0,), rng=seed).params["W1"]
@@ -228,6 +243,7 @@ def test_streams():
     np.testing.assert_array_equal(weights(3), weights(None))
 
 
+@pytest.mark.robustness
 def test_loss_does_not_change_the_pictures():
     X, y = pictures(3, (3, 8, 8))
     before = X.copy()
@@ -239,6 +255,7 @@ def test_loss_does_not_change_the_pictures():
 # Saving and loading ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.robustness
 def test_deep_round_trip(tmp_path):
     net = DeepConvNet((3, 8, 12), (4, 5), (1,), True, 7, "kaiming", 0.25, np.float64, rng=0)
     X, y = pictures(6, (3, 8, 12), 7)
@@ -254,6 +271,7 @@ def test_deep_round_trip(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
 
 
+@pytest.mark.robustness
 def test_three_layer_round_trip(tmp_path):
     net, other = ThreeLayerConvNet((1, 6, 6), 2, 5, 4, 3, 0.1, rng=0), ThreeLayerConvNet()
     net.save(tmp_path / "net.pkl")
@@ -262,6 +280,7 @@ def test_three_layer_round_trip(tmp_path):
     np.testing.assert_array_equal(other.loss(X), net.loss(X))
 
 
+@pytest.mark.robustness
 def test_what_cannot_be_loaded_leaves_the_net_as_it_was(tmp_path):
     net = DeepConvNet(rng=0)
     before = {name: value.copy() for name, value in net.params.items()}
@@ -277,6 +296,7 @@ def test_what_cannot_be_loaded_leaves_the_net_as_it_was(tmp_path):
     assert all(np.array_equal(net.params[name], before[name]) for name in before)
 
 
+@pytest.mark.robustness
 def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     """The disk is full when the new file is open and half written."""
     net = ThreeLayerConvNet((1, 2, 2), 1, 1, 1)
@@ -298,6 +318,7 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
 # Bad input ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -323,6 +344,7 @@ def test_bad_arguments_of_the_three_layer_net(arguments, message):
         ThreeLayerConvNet(**arguments)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -344,6 +366,7 @@ def test_bad_arguments_of_the_deep_net(arguments, message):
         DeepConvNet(**arguments)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("make", [ThreeLayerConvNet, DeepConvNet])
 def test_bad_pictures_and_labels(make):
     net, (X, y) = make(), pictures(2)
@@ -362,6 +385,7 @@ def test_bad_pictures_and_labels(make):
 # Training ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("batchnorm", [False, True])
 def test_the_solver_overfits_a_few_pictures(batchnorm):
     X, y = pictures(20, (3, 8, 8), 10, seed=1)

@@ -39,6 +39,7 @@ def by_autograd(x, w, b, conv_param, dout):
     return [out.detach().numpy(), *(grad.numpy() for grad in grads)]
 
 
+@pytest.mark.learner
 def test_fixed_numbers():
     x, w, b = ramp(-0.1, 0.5, (2, 3, 4, 4)), ramp(-0.2, 0.3, (3, 3, 4, 4)), ramp(-0.1, 0.2, 3)
     out, cache = conv_forward_naive(x, w, b, {"stride": 2, "pad": 1})
@@ -48,6 +49,7 @@ def test_fixed_numbers():
     assert cache[0] is x and cache[1] is w
 
 
+@pytest.mark.learner
 def test_numerical_gradient():
     rng = np.random.RandomState(231)
     x, w, b, dout = rng.randn(4, 3, 5, 5), rng.randn(2, 3, 3, 3), rng.randn(2), rng.randn(4, 2, 5, 5)
@@ -58,6 +60,7 @@ def test_numerical_gradient():
     assert rel_error(db, eval_numerical_gradient_array(lambda a: conv_forward_naive(x, w, a, param)[0], b, dout)) < 1e-7
 
 
+@pytest.mark.learner
 @settings(max_examples=60, deadline=None)
 @given(convolutions())
 def test_against_autograd(case):
@@ -70,12 +73,14 @@ def test_against_autograd(case):
     assert np.array_equal(x, before)
 
 
+@pytest.mark.learner
 def test_one_pixel_filter_mixes_channels():
     x, w = np.random.RandomState(0).randn(2, 3, 4, 5), np.array([[0.3, 0.6, 0.1]]).reshape(1, 3, 1, 1)
     out, _ = conv_forward_naive(x, w, np.zeros(1), {"stride": 1, "pad": 0})
     np.testing.assert_allclose(out[:, 0], np.einsum("nchw,c->nhw", x, [0.3, 0.6, 0.1]))
 
 
+@pytest.mark.robustness
 def test_float32_stays_float32():
     x, w, b = (np.ones(shape, np.float32) for shape in ((1, 1, 3, 3), (1, 1, 3, 3), 1))
     out, cache = conv_forward_naive(x, w, b, {"stride": 1, "pad": 1})
@@ -99,6 +104,7 @@ BAD = {
 }
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input(name):
     arguments, message = BAD[name]
@@ -106,6 +112,7 @@ def test_bad_input(name):
         conv_forward_naive(*arguments)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("place", range(3))
 def test_whole_numbers_are_refused(place):
     arrays = [X, W, B]
@@ -114,6 +121,7 @@ def test_whole_numbers_are_refused(place):
         conv_forward_naive(*arrays, {"stride": 1, "pad": 1})
 
 
+@pytest.mark.robustness
 def test_dout_of_another_shape():
     _, cache = conv_forward_naive(X, W, B, {"stride": 1, "pad": 1})
     with pytest.raises(ValueError, match=r"output's shape \(2, 4, 5, 5\), got \(2, 4, 3, 3\)"):

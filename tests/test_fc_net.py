@@ -40,6 +40,7 @@ def fixed_two_layer_net():
     return net, ramp(-5.5, 4.5, 5, 3).T, np.array([0, 5, 1])
 
 
+@pytest.mark.learner
 def test_two_layer_scores_and_losses():
     net, X, y = fixed_two_layer_net()
     scores = net.loss(X)
@@ -50,6 +51,7 @@ def test_two_layer_scores_and_losses():
     assert abs(net.loss(X, y)[0] - 26.5948426952) < 1e-10  # 49.7194610349 without the factor 1/2
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("reg", [0.0, 0.7])
 def test_two_layer_gradients(reg):
     net, X, y = fixed_two_layer_net()
@@ -57,6 +59,7 @@ def test_two_layer_gradients(reg):
     assert_numerical(net, X, y)
 
 
+@pytest.mark.learner
 def test_two_layer_initial_weights():
     np.random.seed(231)
     net = TwoLayerNet(weight_scale=1e-2)
@@ -68,6 +71,7 @@ def test_two_layer_initial_weights():
     assert not net.params["b1"].any() and not net.params["b2"].any()
 
 
+@pytest.mark.robustness
 def test_two_layer_weights_come_from_the_global_stream():
     np.random.seed(3)
     net = TwoLayerNet(4, 5, 3, weight_scale=2.0)
@@ -79,6 +83,7 @@ def test_two_layer_weights_come_from_the_global_stream():
 # Any depth ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.learner
 def test_initial_losses_are_what_the_courses_print():
     np.random.seed(231)
     X, y = np.random.randn(2, 15), np.random.randint(10, size=2)
@@ -87,6 +92,7 @@ def test_initial_losses_are_what_the_courses_print():
         assert abs(net.loss(X, y)[0] - loss) < 0.01
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("normalization", [None, "batchnorm", "layernorm"])
 @pytest.mark.parametrize("reg", [0.0, 3.14])
 def test_gradients_against_the_numerical_ones(normalization, reg):
@@ -95,12 +101,14 @@ def test_gradients_against_the_numerical_ones(normalization, reg):
     assert_numerical(net, X, y)
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("keep_prob", [1, 0.75, 0.5])
 def test_gradients_with_dropout(keep_prob):
     net, X, y = small_case(keep_prob=keep_prob, seed=123, reg=0.5)
     assert_numerical(net, X, y)
 
 
+@pytest.mark.learner
 @given(
     seed=st.integers(0, 2**31),
     hidden=st.lists(st.integers(1, 6), max_size=4),
@@ -128,6 +136,7 @@ def test_loss_and_gradients_against_autograd(seed, hidden, N, reg):
         np.testing.assert_allclose(grad, p[name].grad, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.learner
 def test_batchnorm_net_against_autograd():
     net, _, _ = small_case(normalization="batchnorm", reg=0.2)
     rng = np.random.RandomState(0)
@@ -146,6 +155,7 @@ def test_batchnorm_net_against_autograd():
         np.testing.assert_allclose(grad, p[name].grad, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.learner
 def test_names_and_shapes_of_parameters():
     net = FullyConnectedNet([4, 3], 6, 2, normalization="batchnorm")
     assert {name: value.shape for name, value in net.params.items()} == {
@@ -156,6 +166,7 @@ def test_names_and_shapes_of_parameters():
     assert net.num_layers == 3 and len(net.bn_params) == 2
 
 
+@pytest.mark.learner
 def test_hidden_dims_can_be_used_again():
     """A published solution appends num_classes to the list, so that the second net has a layer more."""
     hidden_dims = [8, 6]
@@ -165,6 +176,7 @@ def test_hidden_dims_can_be_used_again():
     assert FullyConnectedNet(np.array([8, 6]), 5).params.keys() == shapes[0].keys()
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_computes_in_its_dtype(dtype):
     net = FullyConnectedNet([8], 12, dtype=dtype, normalization="batchnorm", keep_prob=0.5, reg=0.1)
@@ -174,12 +186,14 @@ def test_computes_in_its_dtype(dtype):
     assert {value.dtype for value in (*grads.values(), *net.params.values())} == {np.dtype(dtype)}
 
 
+@pytest.mark.learner
 def test_kaiming_weights():
     net = FullyConnectedNet([400, 300], 500, weight_scale="kaiming", rng=0)
     stds = [net.params[f"W{i}"].std() for i in (1, 2, 3)]
     np.testing.assert_allclose(stds, [np.sqrt(2 / 500), np.sqrt(2 / 400), np.sqrt(1 / 300)], rtol=0.03)
 
 
+@pytest.mark.learner
 def test_training_and_test_mode():
     net, X, y = small_case(normalization="batchnorm", keep_prob=0.5)
     net.loss(X, y)
@@ -189,16 +203,19 @@ def test_training_and_test_mode():
     assert net.loss(X, y)[0] != net.loss(X, y)[0]  # new masks
 
 
+@pytest.mark.learner
 def test_seed_makes_dropout_repeat_itself():
     net, X, y = small_case(keep_prob=0.5, seed=0)
     assert net.loss(X, y)[0] == net.loss(X, y)[0]
 
 
+@pytest.mark.robustness
 def test_dropout_is_another_name_of_keep_prob():
     assert FullyConnectedNet([5], 4, dropout=0.25).dropout_param["keep_prob"] == 0.25
     assert FullyConnectedNet([5], 4, dropout=1).use_dropout is False
 
 
+@pytest.mark.robustness
 def test_nothing_of_the_caller_is_written_to():
     net, X, y = small_case(reg=0.1, keep_prob=0.5)
     X_before, y_before = X.copy(), y.copy()
@@ -210,6 +227,7 @@ def test_nothing_of_the_caller_is_written_to():
         np.testing.assert_array_equal(net.params[name], value)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -231,6 +249,7 @@ def test_bad_options(options, message):
         FullyConnectedNet(**({"hidden_dims": [10], "input_dim": 12} | options))
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -244,11 +263,13 @@ def test_bad_options_of_the_two_layer_net(options, message):
         TwoLayerNet(**options)
 
 
+@pytest.mark.robustness
 def test_a_size_that_is_no_integer():
     with pytest.raises(TypeError, match="the size of layer 1 must be an integer, not float"):
         FullyConnectedNet([10.5])
 
 
+@pytest.mark.robustness
 def test_bad_batches():
     net, X, y = small_case()
     for bad_X, bad_y in ((X[:, :-1], y), (X[:0], y[:0]), (X, y[:1]), (X, y + 10), (X, y - 10)):
@@ -259,6 +280,7 @@ def test_bad_batches():
 # Files --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.robustness
 def test_save_and_load(tmp_path):
     net, X, y = small_case(normalization="batchnorm")
     net.loss(X, y)
@@ -269,6 +291,7 @@ def test_save_and_load(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["net.pkl"]
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("normalization", [None, "batchnorm", "layernorm"])
 def test_load_becomes_the_saved_net(tmp_path, normalization):
     """Other sizes, other precision, other options: the file says what it holds."""
@@ -288,6 +311,7 @@ def test_load_becomes_the_saved_net(tmp_path, normalization):
     assert other.loss(X).dtype == np.float32
 
 
+@pytest.mark.robustness
 def test_two_layer_net_is_saved_and_loaded(tmp_path):
     net, other = TwoLayerNet(5, 4, 3, 0.5, 0.1, rng=0), TwoLayerNet()
     net.save(tmp_path / "net.pkl")
@@ -297,6 +321,7 @@ def test_two_layer_net_is_saved_and_loaded(tmp_path):
     assert other.reg == 0.1
 
 
+@pytest.mark.robustness
 def test_what_cannot_be_loaded_leaves_the_net_as_it_was(tmp_path):
     TwoLayerNet(15, 20, 10).save(tmp_path / "net.pkl")
     net, X, _ = small_case()

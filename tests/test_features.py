@@ -41,17 +41,20 @@ def ramp(degrees, side=32):
 # Grey --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.learner
 def test_grey_weights_are_those_of_the_standard():
     primaries = np.eye(3).reshape(1, 3, 3) * 100
     np.testing.assert_allclose(to_grey(primaries), [[29.9, 58.7, 11.4]])
 
 
+@pytest.mark.learner
 def test_grey_of_grey_is_itself():
     grey = np.full((8, 8, 3), 200, np.uint8)  # published weights .299/.587/.144 make 206 of it
     np.testing.assert_allclose(to_grey(grey), 200)
     np.testing.assert_array_equal(to_grey(grey[..., 0]), np.full((8, 8), 200.0))
 
 
+@pytest.mark.learner
 def test_grey_is_close_to_the_later_standard_of_scikit_image():
     im = picture(1)  # BT.709 weighs .2125/.7154/.0721
     assert np.corrcoef(to_grey(im).ravel(), rgb2gray(im).ravel())[0, 1] > 0.97
@@ -76,6 +79,7 @@ def hog_by_loops(im, orientations=9, cell=8):
     return histogram.ravel()
 
 
+@pytest.mark.learner
 @given(
     seeds,
     st.sampled_from([(32, 32), (16, 24), (8, 40)]),
@@ -95,6 +99,7 @@ def test_hog_is_what_loops_over_pixels_give(seed, size, orientations, cell, dtyp
     np.testing.assert_allclose(got, hog_by_loops(im.astype(np.float64), orientations, cell), atol=1e-4)
 
 
+@pytest.mark.learner
 @given(seeds, st.sampled_from([4, 8, 16]), st.integers(1, 40))
 @settings(max_examples=40, deadline=None)
 def test_no_gradient_is_dropped(seed, cell, orientations):
@@ -106,6 +111,7 @@ def test_no_gradient_is_dropped(seed, cell, orientations):
     np.testing.assert_allclose(mass, want, rtol=1e-12)
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("degrees", range(-170, 190, 10))
 def test_a_ramp_votes_for_its_own_direction(degrees):
     magnitude, angle = fold_orientation(*forward_differences(ramp(degrees + 3)))  # off the borders of the intervals
@@ -114,16 +120,19 @@ def test_a_ramp_votes_for_its_own_direction(degrees):
     assert np.all(inner.argmax(axis=2) == int((degrees + 3) % 180 // 20))
 
 
+@pytest.mark.learner
 def test_opposite_gradients_fall_into_one_interval():
     im = picture(3)
     np.testing.assert_allclose(hog_feature(im), hog_feature(255 - im.astype(float)), atol=1e-9)
 
 
+@pytest.mark.robustness
 def test_tiny_negative_angles_keep_their_vote():
     _, angle = fold_orientation(np.array([1.0, 1.0, -1.0, -1.0]), np.array([-1e-20, 0.0, 1e-20, -0.0]))
     np.testing.assert_array_equal(angle, 0)  # -1e-20 % 180 is 180.0, an interval that does not exist
 
 
+@pytest.mark.learner
 @given(st.floats(-1, 1), st.floats(-1, 1))
 def test_folded_angles_are_below_180(gx, gy):
     magnitude, angle = fold_orientation(np.array([gx]), np.array([gy]))
@@ -131,12 +140,14 @@ def test_folded_angles_are_below_180(gx, gy):
     assert magnitude[0] >= 0
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("orientations", range(1, 64))
 def test_the_last_angle_below_180_has_an_interval(orientations):
     histogram = orientation_histograms(np.ones((8, 8)), np.full((8, 8), np.nextafter(180, 0)), orientations)
     np.testing.assert_array_equal(histogram[0, 0], np.eye(orientations)[-1])
 
 
+@pytest.mark.learner
 def test_unsigned_bytes_do_not_wrap_around():
     stripes = np.tile(np.array([200, 10], np.uint8), (8, 4))  # 10 - 200 is 66 in uint8
     gx, _ = forward_differences(to_grey(stripes))
@@ -145,6 +156,7 @@ def test_unsigned_bytes_do_not_wrap_around():
     np.testing.assert_array_equal(hog_feature(im), hog_feature(im.astype(np.float64)))
 
 
+@pytest.mark.learner
 def test_flat_pictures_and_shifts_of_brightness():
     np.testing.assert_array_equal(hog_feature(np.full((32, 32), 77, np.uint8)), np.zeros(144))
     im = picture(5).astype(float)
@@ -152,12 +164,14 @@ def test_flat_pictures_and_shifts_of_brightness():
     np.testing.assert_allclose(hog_feature(3 * im), 3 * hog_feature(im), rtol=1e-9)  # contrast is not divided out
 
 
+@pytest.mark.learner
 def test_cells_are_in_reading_order():
     im = np.zeros((32, 32))
     im[2, 13] = 9  # first row of cells, second column
     assert set(np.flatnonzero(hog_feature(im)) // 9) == {1}
 
 
+@pytest.mark.robustness
 def test_the_picture_is_left_alone_and_may_be_a_view():
     im = picture(6)
     before = im.copy()
@@ -178,6 +192,7 @@ def central_differences(grey):
     return gx, gy
 
 
+@pytest.mark.learner
 @given(seeds, st.sampled_from([6, 9, 12]), st.sampled_from([4, 8]))
 @settings(max_examples=30, deadline=None)
 def test_agrees_with_scikit_image_up_to_stated_conventions(seed, orientations, cell):
@@ -192,6 +207,7 @@ def test_agrees_with_scikit_image_up_to_stated_conventions(seed, orientations, c
     np.testing.assert_allclose(ours, theirs[:, :, 0, 0], rtol=1e-5, atol=1e-7)  # theirs adds in float32
 
 
+@pytest.mark.learner
 def test_on_a_ramp_the_differences_agree_too():
     """Where brightness rises evenly, central differences are forward differences doubled; L1 divides the 2 out."""
     grey = ramp(33)
@@ -203,6 +219,7 @@ def test_on_a_ramp_the_differences_agree_too():
 # Hue ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.learner
 @given(seeds)
 @settings(max_examples=20, deadline=None)
 def test_hue_is_that_of_matplotlib_and_of_the_standard_library(seed):
@@ -214,17 +231,20 @@ def test_hue_is_that_of_matplotlib_and_of_the_standard_library(seed):
     assert to_hue(im)[3, 4] == pytest.approx(colorsys.rgb_to_hsv(r, g, b)[0])
 
 
+@pytest.mark.learner
 def test_hue_of_known_colours():
     colours = np.array([[255, 0, 0], [255, 255, 0], [0, 255, 0], [0, 255, 255], [0, 0, 255], [255, 0, 255], [9, 9, 9]])
     np.testing.assert_allclose(to_hue(colours.astype(np.uint8)[None])[0], [0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 0])
 
 
+@pytest.mark.robustness
 def test_hue_stays_below_one():
     almost_red = np.array([[[1.0, 0.0, 1e-20]]])
     assert 0 <= to_hue(almost_red)[0, 0] < 1
     assert color_histogram_hsv(almost_red, xmax=1).sum() == 1
 
 
+@pytest.mark.learner
 @given(seeds, st.integers(1, 30), st.sampled_from([np.uint8, np.int64, np.float32, np.float64]))
 @settings(max_examples=30, deadline=None)
 def test_hue_histogram_sums_to_one_and_counts_pixels(seed, nbin, dtype):
@@ -237,6 +257,7 @@ def test_hue_histogram_sums_to_one_and_counts_pixels(seed, nbin, dtype):
     np.testing.assert_allclose(counts / 128, got)
 
 
+@pytest.mark.learner
 @given(seeds)
 @settings(max_examples=20, deadline=None)
 def test_hue_histogram_is_that_of_numpy(seed):
@@ -245,11 +266,13 @@ def test_hue_histogram_is_that_of_numpy(seed):
     np.testing.assert_array_equal(color_histogram_hsv(im, 10, 0, 1, normalized=False), want)
 
 
+@pytest.mark.learner
 def test_pixel_range_does_not_matter_when_it_is_named():
     im = picture(8)
     np.testing.assert_array_equal(color_histogram_hsv(im.astype(float) - 100, 7, -100, 155), color_histogram_hsv(im, 7))
 
 
+@pytest.mark.learner
 @given(seeds, st.sampled_from([(32, 32), (16, 24)]), st.sampled_from([4, 8]))
 @settings(max_examples=10, deadline=None)
 def test_colour_cells_are_means_and_deviations(seed, size, cell):
@@ -269,6 +292,7 @@ def mean_colour(im):
     return im.mean(axis=(0, 1))
 
 
+@pytest.mark.robustness
 def test_features_of_one_picture_stand_in_its_row():
     imgs = picture(0, (7, 32, 32, 3))
     got = extract_features(imgs, [hog_feature, mean_colour, lambda im: color_histogram_hsv(im, nbin=4)])
@@ -278,6 +302,7 @@ def test_features_of_one_picture_stand_in_its_row():
     np.testing.assert_array_equal(got[5, 147:], color_histogram_hsv(imgs[5], 4))
 
 
+@pytest.mark.robustness
 def test_parallel_is_sequential(monkeypatch):
     monkeypatch.setattr(features, "CHUNK", 3)
     imgs = picture(1, (11, 16, 16, 3))
@@ -285,6 +310,7 @@ def test_parallel_is_sequential(monkeypatch):
     np.testing.assert_array_equal(extract_features(imgs, fns, n_jobs=2), extract_features(imgs, fns, n_jobs=1))
 
 
+@pytest.mark.robustness
 def test_many_pictures_use_every_core(monkeypatch):
     wanted = []
     parallel = features.joblib.Parallel
@@ -295,12 +321,14 @@ def test_many_pictures_use_every_core(monkeypatch):
     assert wanted == [1, -1]
 
 
+@pytest.mark.robustness
 def test_pictures_may_come_as_a_list_of_different_sizes():
     imgs = [picture(0), picture(1, (8, 48, 3)), picture(2, (5, 7, 3))]
     got = extract_features(imgs, [color_histogram_hsv], verbose=True)
     np.testing.assert_array_equal(got, [color_histogram_hsv(im) for im in imgs])
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("nothing", [[], np.zeros((0, 32, 32, 3), np.uint8)])
 def test_no_pictures_give_an_empty_array(nothing):
     got = extract_features(nothing, [hog_feature])
@@ -308,6 +336,7 @@ def test_no_pictures_give_an_empty_array(nothing):
     assert got.shape == (0, 0)
 
 
+@pytest.mark.robustness
 def test_feature_functions_must_return_1d_of_one_length():
     imgs = [picture(0), picture(1, (8, 16, 3))]
     with pytest.raises(ValueError, match=r"to_grey must return a 1-D array, got shape \(32, 32\)"):
@@ -323,6 +352,7 @@ def test_feature_functions_must_return_1d_of_one_length():
 # Preparing for a classifier ------------------------------------------------------------------------------------
 
 
+@pytest.mark.learner
 def test_scaling_uses_the_training_set_and_appends_ones():
     rng = np.random.RandomState(0)
     train, val = rng.rand(50, 4) * 9 + 3, rng.rand(20, 4)
@@ -335,6 +365,7 @@ def test_scaling_uses_the_training_set_and_appends_ones():
     np.testing.assert_allclose(scale_features(val, mean, std, bias=False) * std + mean, val)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e-9, 12345.678])
 def test_a_constant_column_becomes_zero_not_nan(value):
     train = np.column_stack([np.full(1001, value), np.arange(1001.0)])  # 0.1 summed 1001 times is not 100.1
@@ -345,6 +376,7 @@ def test_a_constant_column_becomes_zero_not_nan(value):
     assert np.abs(scale_features(unseen, mean, std)[:, 0]).max() < 1  # not divided by rounding
 
 
+@pytest.mark.robustness
 def test_a_small_column_is_not_taken_for_a_constant():
     _, std = feature_scale(1e-12 * np.arange(10.0)[:, None])
     np.testing.assert_allclose(std, 1e-12 * np.arange(10.0).std())
@@ -353,6 +385,7 @@ def test_a_small_column_is_not_taken_for_a_constant():
 # Bad input ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("bad", [np.zeros(5), np.zeros((4, 4, 4)), np.zeros((2, 8, 8, 3)), np.zeros((0, 8, 3))])
 def test_what_is_no_picture(bad):
     for fn in (to_grey, to_hue, hog_feature, color_histogram_hsv, color_cells):
@@ -360,11 +393,13 @@ def test_what_is_no_picture(bad):
             fn(bad)
 
 
+@pytest.mark.learner
 def test_grey_pictures_have_no_hue():
     with pytest.raises(ValueError, match=r"\(H, W, 3\), got shape \(8, 8\)"):
         color_histogram_hsv(np.zeros((8, 8)))
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_pixels_that_are_not_finite(value):
     im = np.zeros((8, 8, 3))
@@ -374,6 +409,7 @@ def test_pixels_that_are_not_finite(value):
             fn(im)
 
 
+@pytest.mark.robustness
 def test_pixels_that_are_not_numbers():
     with pytest.raises(TypeError, match="real numbers"):
         hog_feature(np.full((8, 8, 3), "a"))
@@ -381,6 +417,7 @@ def test_pixels_that_are_not_numbers():
         to_hue(np.zeros((8, 8, 3), complex))
 
 
+@pytest.mark.robustness
 def test_cells_that_do_not_fit():
     with pytest.raises(ValueError, match="30 x 32 pixels, not whole cells of 8 x 8"):
         hog_feature(np.zeros((30, 32, 3)))
@@ -389,6 +426,7 @@ def test_cells_that_do_not_fit():
             hog_feature(np.zeros((32, 32)), orientations, cell)
 
 
+@pytest.mark.robustness
 def test_hue_histogram_arguments():
     im = picture(0)
     with pytest.raises(ValueError, match="nbin >= 1"):
@@ -399,6 +437,7 @@ def test_hue_histogram_arguments():
         color_histogram_hsv(im, xmax=1)
 
 
+@pytest.mark.robustness
 def test_feature_matrices():
     with pytest.raises(ValueError, match=r"X_train must be \(N, F\)"):
         feature_scale(np.zeros((0, 3)))

@@ -51,6 +51,7 @@ dtypes = st.sampled_from([np.uint8, np.float32, np.float64])
 # Distances ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.learner
 @given(st.integers(0, 2**31), st.integers(1, 6), st.integers(1, 9), st.sampled_from(TRAILING), dtypes, dtypes, layouts)
 @settings(max_examples=60, deadline=None)
 def test_three_versions_agree_with_cdist(seed, tests, trains, trailing, dtype, test_dtype, how):
@@ -63,17 +64,30 @@ def test_three_versions_agree_with_cdist(seed, tests, trains, trailing, dtype, t
     for version in VERSIONS:
         got = getattr(model, version)(strided(T, how))
         assert got.shape == (tests, trains)
-        assert got.dtype == (np.float64 if dtype == np.float64 else np.float32)
         atol = loose if version.endswith("no_loops") else 1e-2
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=atol, err_msg=version)
 
 
+@pytest.mark.robustness
+@pytest.mark.parametrize(
+    ("dtype", "expected"), [(np.uint8, np.float32), (np.float32, np.float32), (np.float64, np.float64)]
+)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_distances_have_the_precision_of_the_training_set(version, dtype, expected):
+    rng = np.random.RandomState(0)
+    model = trained(pixels(rng, (5, 4), dtype))
+    for test_dtype in (np.uint8, np.float32, np.float64):
+        assert getattr(model, version)(pixels(rng, (3, 4), test_dtype)).dtype == expected
+
+
+@pytest.mark.robustness
 def test_squared_norms_of_float32_are_exact_to_the_last_bits():
     """A sum of one by one loses 1e-5 of |b|^2, which moves whole columns of the distance matrix."""
     X = (np.random.RandomState(0).rand(20, 3072) * 40 + 215).astype(np.float32)
     np.testing.assert_allclose(trained(X).sq_train, np.sum(X.astype(float) ** 2, axis=1), rtol=1e-7)
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("version", VERSIONS)
 def test_unsigned_bytes_do_not_wrap_around(version):
     model = trained(np.array([[0, 0], [255, 255]], np.uint8))
@@ -81,6 +95,7 @@ def test_unsigned_bytes_do_not_wrap_around(version):
     np.testing.assert_allclose(got, [[255.0, 255.0]], rtol=1e-6)
 
 
+@pytest.mark.learner
 def test_versions_differ_by_less_than_the_published_bound():
     rng = np.random.RandomState(0)
     X, T = rng.rand(80, 40), rng.rand(30, 40)
@@ -89,6 +104,7 @@ def test_versions_differ_by_less_than_the_published_bound():
     assert np.linalg.norm(two - none) < 1e-4
 
 
+@pytest.mark.learner
 def test_a_picture_meets_itself_without_nan():
     """Rounding makes |a|^2 + |b|^2 - 2ab negative for some of these; its root would be NaN."""
     X = np.random.RandomState(1).rand(300, 3072).astype(np.float32) * 255
@@ -99,6 +115,7 @@ def test_a_picture_meets_itself_without_nan():
     assert np.array_equal(np.argmin(dists, axis=1), np.arange(300))
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(
     ("call", "arrays"),
     [
@@ -119,6 +136,7 @@ def test_no_array_of_all_differences(call, arrays):
     assert peak < tests * trains * width * 8 / 5
 
 
+@pytest.mark.robustness
 def test_find_neighbors_holds_one_block(monkeypatch):
     monkeypatch.setattr(knn, "BLOCK_BYTES", 100e3)
     rng = np.random.RandomState(0)
@@ -131,6 +149,7 @@ def test_find_neighbors_holds_one_block(monkeypatch):
     assert np.array_equal(blocked, NearestNeighbors(n_neighbors=3).fit(model.X_train).kneighbors(T)[1])
 
 
+@pytest.mark.robustness
 def test_training_floats_are_not_copied():
     X = np.random.RandomState(0).rand(10, 4, 3).astype(np.float32)
     assert np.shares_memory(trained(X).X_train, X)
@@ -139,6 +158,7 @@ def test_training_floats_are_not_copied():
 # Neighbours --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.robustness
 @given(st.data())
 @settings(max_examples=150, deadline=None)
 def test_k_smallest_is_a_stable_sort(data):
@@ -159,6 +179,7 @@ def test_k_smallest_is_a_stable_sort(data):
     assert np.array_equal(k_smallest(np.asfortranarray(values), k), expected)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("levels", [1, 2, 50, 10**6])
 @pytest.mark.parametrize("k", [1, 7, 100, 2999, 3000])
 def test_k_smallest_of_long_rows(levels, k):
@@ -167,6 +188,7 @@ def test_k_smallest_of_long_rows(levels, k):
     assert np.array_equal(k_smallest(values, k), np.argsort(values, axis=1, kind="stable")[:, :k])
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("k", [1, 2, 3, 600])
 def test_k_smallest_puts_nan_last(k):
     values = np.full((3, 600), np.nan, np.float32)
@@ -175,6 +197,7 @@ def test_k_smallest_puts_nan_last(k):
     assert np.array_equal(k_smallest(values, k), np.argsort(values, axis=1, kind="stable")[:, :k])
 
 
+@pytest.mark.robustness
 def test_k_smallest_leaves_its_input_alone():
     values = np.random.RandomState(0).rand(5, 600)
     before = values.copy()
@@ -182,6 +205,7 @@ def test_k_smallest_leaves_its_input_alone():
     assert np.array_equal(values, before)
 
 
+@pytest.mark.learner
 @given(st.integers(0, 2**31), st.integers(1, 12), st.integers(1, 700), dtypes, layouts)
 @settings(max_examples=40, deadline=None)
 def test_neighbors_are_those_of_exact_distances(seed, tests, trains, dtype, how):
@@ -197,6 +221,7 @@ def test_neighbors_are_those_of_exact_distances(seed, tests, trains, dtype, how)
 # Labels ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.learner
 @given(st.integers(0, 2**31), st.integers(1, 60), st.sampled_from(["bytes", "negative", "wide"]))
 @settings(max_examples=40, deadline=None)
 def test_labels_are_those_of_scikit_learn(seed, trains, kind):
@@ -214,12 +239,14 @@ def test_labels_are_those_of_scikit_learn(seed, trains, kind):
     assert np.array_equal(model.predict_labels(cdist(T, X), k), want)
 
 
+@pytest.mark.learner
 def test_a_draw_goes_to_the_smallest_label():
     dists = np.array([[0.3, 0.4, 0.1], [0.1, 0.5, 0.5], [0.4, 0.1, 0.2], [0.2, 0.2, 0.4], [0.5, 0.3, 0.3]]).T
     model = trained(np.zeros((5, 2)), np.array([0, 1, 0, 1, 2]))
     assert model.predict_labels(dists, k=3).tolist() == [1, 0, 0]
 
 
+@pytest.mark.learner
 def test_pictures_and_rows_are_the_same():
     rng = np.random.RandomState(0)
     X, T = rng.rand(20, 4, 4, 3), rng.rand(6, 4, 4, 3)
@@ -228,12 +255,14 @@ def test_pictures_and_rows_are_the_same():
     assert np.array_equal(trained(X, y).predict(T, 3), rows)
 
 
+@pytest.mark.robustness
 def test_training_again_forgets():
     model = trained(np.zeros((4, 2)), np.array([0, 0, 1, 1]))
     model.train(np.ones((2, 3)), np.array([7, 7]))
     assert model.predict(np.zeros((1, 3))).tolist() == [7]
 
 
+@pytest.mark.learner
 def test_one_neighbour_makes_no_training_error():
     rng = np.random.RandomState(0)
     X, y = rng.rand(50, 6), rng.randint(0, 4, 50)
@@ -253,6 +282,7 @@ def reference_folds(X, y, num_folds, k):
     return shares
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize(("count", "num_folds"), [(40, 5), (41, 5), (13, 2), (9, 9)])
 def test_cross_validation_is_scikit_learns(count, num_folds):
     rng = np.random.RandomState(count)
@@ -264,6 +294,7 @@ def test_cross_validation_is_scikit_learns(count, num_folds):
         np.testing.assert_allclose(accuracies, reference_folds(X, y, num_folds, k), atol=1e-12)
 
 
+@pytest.mark.learner
 def test_accuracies_are_shares_of_their_own_fold():
     """Two far clusters: every prediction is right, so a fold divided by another size would not show 1."""
     y = np.arange(25) % 2
@@ -271,6 +302,7 @@ def test_accuracies_are_shares_of_their_own_fold():
     assert knn_cross_validate(X, y, 4, [1, 3]) == {1: [1.0] * 4, 3: [1.0] * 4}
 
 
+@pytest.mark.robustness
 def test_neighbours_are_searched_once_per_fold(monkeypatch):
     calls = []
     search = KNearestNeighbor.find_neighbors
@@ -279,6 +311,7 @@ def test_neighbours_are_searched_once_per_fold(monkeypatch):
     assert len(calls) == 4
 
 
+@pytest.mark.robustness
 def test_default_ks_and_folds():
     rng = np.random.RandomState(0)
     got = knn_cross_validate(rng.rand(130, 3), rng.randint(0, 2, 130))
@@ -286,6 +319,7 @@ def test_default_ks_and_folds():
     assert all(len(accuracies) == 5 for accuracies in got.values())
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize(
     ("accuracies", "best"),
     [
@@ -303,6 +337,7 @@ def test_best_k(accuracies, best):
 X0, Y0 = np.zeros((6, 4)), np.array([0, 0, 1, 1, 2, 2])
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(
     ("X", "y", "error", "says"),
     [
@@ -325,6 +360,7 @@ def test_bad_training_sets(X, y, error, says):
         KNearestNeighbor().train(X, y)
 
 
+@pytest.mark.robustness
 def test_a_refused_training_set_leaves_the_old_one():
     model = trained(X0, Y0)
     for X, y in ((np.full((3, 4), np.nan), Y0[:3]), (np.ones((3, 4)), Y0)):
@@ -334,6 +370,7 @@ def test_a_refused_training_set_leaves_the_old_one():
     assert model.predict(X0[:1]).tolist() == [0]
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("k", [0, -1, 7])
 @pytest.mark.parametrize("num_loops", [0, 1, 2])
 def test_k_out_of_range(k, num_loops):
@@ -345,18 +382,21 @@ def test_k_out_of_range(k, num_loops):
         trained(X0, Y0).find_neighbors(X0, k)
 
 
+@pytest.mark.robustness
 def test_k_is_a_whole_number():
     with pytest.raises(TypeError):
         trained(X0, Y0).predict(X0, 1.5)
     assert trained(X0, Y0).predict(X0[:1], np.int64(1)).tolist() == [0]
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("num_loops", [-1, 3, None])
 def test_unknown_number_of_loops(num_loops):
     with pytest.raises(ValueError, match=f"num_loops must be 0, 1 or 2, got {num_loops}"):
         trained(X0, Y0).predict(X0, 1, num_loops)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("version", [*VERSIONS, "find_neighbors", "predict"])
 def test_test_pictures_that_do_not_fit(version):
     with pytest.raises(ValueError, match="X has 5 values a row, the training set has 4"):
@@ -367,17 +407,20 @@ def test_test_pictures_that_do_not_fit(version):
         getattr(KNearestNeighbor(), version)(X0)
 
 
+@pytest.mark.robustness
 def test_labels_without_a_training_set():
     with pytest.raises(ValueError, match="no training set"):
         KNearestNeighbor().predict_labels(np.zeros((2, 6)))
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("shape", [(2, 5), (6,), (2, 3, 6)])
 def test_distances_of_another_shape(shape):
     with pytest.raises(ValueError, match=r"dists must be \(num_test, 6\), got shape"):
         trained(X0, Y0).predict_labels(np.zeros(shape))
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -395,11 +438,13 @@ def test_cross_validation_that_cannot_be(arguments, says):
         knn_cross_validate(*arguments)
 
 
+@pytest.mark.robustness
 def test_best_of_nothing():
     with pytest.raises(ValueError, match="accuracies is empty"):
         knn_get_best_k({})
 
 
+@pytest.mark.robustness
 def test_no_ready_made_distance():
     """The point is to write the distance: no norm or cdist helper inside."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(knn)))
@@ -426,6 +471,7 @@ def subset():
     return X[:5000].astype(np.float32), y[:5000], T[:500].astype(np.float32), t[:500]
 
 
+@pytest.mark.robustness
 def test_published_counts(subset):
     X, y, T, t = subset
     model = trained(X, y)
@@ -436,6 +482,7 @@ def test_published_counts(subset):
     assert {k: int(np.sum(model.predict_labels(none, k) == t)) for k in correct} == correct
 
 
+@pytest.mark.robustness
 def test_published_cross_validation(subset):
     X, y, _, _ = subset
     accuracies = knn_cross_validate(X, y)
@@ -443,6 +490,7 @@ def test_published_cross_validation(subset):
     assert all(0.26 <= share <= 0.30 for share in accuracies[10])
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_pictures_that_are_not_finite_are_not_given_a_label(bad):
     model = KNearestNeighbor()

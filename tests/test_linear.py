@@ -30,6 +30,7 @@ def torch_loss(kind, W, X, y, reg):
     return data + reg * (W**2).sum()
 
 
+@pytest.mark.learner
 @settings(max_examples=25, deadline=None)
 @given(
     kind=st.sampled_from(["svm", "softmax"]),
@@ -50,6 +51,7 @@ def test_loss_and_gradient_equal_autograd(kind, N, D, C, reg, seed):
         np.testing.assert_allclose(dW, W_t.grad.numpy(), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("kind", ["svm", "softmax"])
 @pytest.mark.parametrize("reg", [0.0, 5.0])
 def test_gradient_equals_numerical_gradient(kind, reg):
@@ -59,6 +61,7 @@ def test_gradient_equals_numerical_gradient(kind, reg):
     assert rel_error(dW, numerical) < 1e-6
 
 
+@pytest.mark.learner
 def test_losses_at_the_start():
     rng = np.random.RandomState(0)
     W, X, y = 1e-4 * rng.randn(3073, 10), rng.rand(200, 3073), rng.randint(10, size=200)
@@ -66,6 +69,7 @@ def test_losses_at_the_start():
     assert abs(linear.softmax_loss_vectorized(W, X, y, 0.0)[0] - np.log(10)) < 0.01
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("f", [linear.softmax_loss_naive, linear.softmax_loss_vectorized])
 def test_softmax_survives_large_scores(f):
     """Published solutions exponentiate unshifted scores."""
@@ -77,6 +81,7 @@ def test_softmax_survives_large_scores(f):
     assert np.isfinite(dW).all()
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("f", ALL)
 def test_regularisation_has_no_one_half(f):
     W, X, y = batch()
@@ -85,6 +90,7 @@ def test_regularisation_has_no_one_half(f):
     np.testing.assert_allclose(dW_1 - dW_0, 2 * W)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("f", ALL)
 def test_inputs_are_not_modified_and_integers_do_not_overflow(f):
     W, _, y = batch()
@@ -97,6 +103,7 @@ def test_inputs_are_not_modified_and_integers_do_not_overflow(f):
         np.testing.assert_array_equal(now, then)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("f", ALL)
 def test_bad_input_is_named(f):
     W, X, y = batch()
@@ -128,6 +135,7 @@ def blobs(N=300, seed=0):
     return np.hstack([X, np.ones((N, 1))]), y
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("kind", [LinearSVM, Softmax])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_training_separates_clouds(kind, dtype):
@@ -137,12 +145,22 @@ def test_training_separates_clouds(kind, dtype):
     losses = model.train(X, y, learning_rate=0.05, reg=1e-4, num_iters=300, rng=np.random.RandomState(0))
     assert len(losses) == 300
     assert losses[-1] < 0.3 * losses[0]
-    assert model.W.dtype == dtype
     predicted = model.predict(X)
     assert predicted.dtype.kind == "i"
     assert np.mean(predicted == y) > 0.97
 
 
+@pytest.mark.robustness
+@pytest.mark.parametrize("kind", [LinearSVM, Softmax])
+def test_weights_have_the_precision_of_the_data(kind):
+    X, y = blobs()
+    for dtype in (np.float32, np.float64):
+        model = kind()
+        model.train(X.astype(dtype), y, num_iters=2, rng=0)
+        assert model.W.dtype == dtype
+
+
+@pytest.mark.learner
 def test_training_is_reproducible_and_goes_on():
     X, y = blobs()
     models = [Softmax(), Softmax(), Softmax()]
@@ -156,12 +174,14 @@ def test_training_is_reproducible_and_goes_on():
     np.testing.assert_array_equal(models[0].W, models[2].W)
 
 
+@pytest.mark.robustness
 def test_training_accepts_batches_larger_than_the_data_and_shows_nothing_when_quiet(capsys):
     X, y = blobs(N=10)
     assert len(LinearSVM().train(X, y, batch_size=50, num_iters=3, verbose=True)) == 3
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.robustness
 def test_training_rejects_bad_data():
     X, y = blobs()
     with pytest.raises(ValueError, match="not finite"):
@@ -178,6 +198,7 @@ def test_training_rejects_bad_data():
         LinearClassifier().train(X, y)
 
 
+@pytest.mark.robustness
 def test_diverging_training_is_shown_not_raised():
     X, y = blobs()
     with np.errstate(all="ignore"):
@@ -185,6 +206,7 @@ def test_diverging_training_is_shown_not_raised():
     assert not np.isfinite(losses[-1])
 
 
+@pytest.mark.robustness
 def test_predict_needs_weights_of_the_right_size():
     X, y = blobs()
     with pytest.raises(ValueError, match="holds no weights"):
@@ -195,6 +217,7 @@ def test_predict_needs_weights_of_the_right_size():
         model.predict(X[:, :2])
 
 
+@pytest.mark.robustness
 def test_save_and_load(tmp_path):
     X, y = blobs()
     model, again = Softmax(), Softmax()
@@ -210,6 +233,7 @@ def test_save_and_load(tmp_path):
         again.load(tmp_path / "flat.npy")
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("seed", [0, 5])
 def test_any_integer_is_a_seed(seed):
     """0 was taken for "no seed", and 5 for a generator."""
@@ -225,6 +249,7 @@ def test_any_integer_is_a_seed(seed):
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.robustness
 def test_sample_batch_draws_with_replacement():
     X, y = np.arange(10.0)[:, None], np.arange(10)
     X_batch, y_batch = sample_batch(X, y, 200, np.random.RandomState(0))
@@ -233,6 +258,7 @@ def test_sample_batch_draws_with_replacement():
     assert set(y_batch) == set(range(10))
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("params", [linear.svm_get_search_params, linear.softmax_get_search_params])
 def test_search_params_are_a_small_grid(params):
     rates, strengths = params()
@@ -241,6 +267,7 @@ def test_search_params_are_a_small_grid(params):
     assert 5 <= len(rates) * len(strengths) <= 25
 
 
+@pytest.mark.robustness
 def test_one_param_set_reports_both_accuracies():
     X, y = blobs()
     data = {"X_train": X[:200], "y_train": y[:200], "X_val": X[200:], "y_val": y[200:]}

@@ -94,6 +94,7 @@ def groupnorm_by_loops(x, gamma, beta, G, eps=1e-5):
 
 
 class TestBatchnormForward:
+    @pytest.mark.learner
     @settings(max_examples=40, deadline=None)
     @given(SIZES, SIZES, SEEDS, LAYOUTS)
     def test_against_loops(self, N, D, seed, layout):
@@ -101,6 +102,7 @@ class TestBatchnormForward:
         out, _ = layers.batchnorm_forward(x, gamma, beta, {"mode": "train"})
         np.testing.assert_allclose(out, batchnorm_by_loops(x, gamma, beta), rtol=1e-9, atol=1e-9)
 
+    @pytest.mark.learner
     def test_columns_get_mean_0_and_std_1_and_then_beta_and_gamma(self):
         x = np.random.RandomState(231).randn(200, 3) * [0.1, 10, 1000] + [5, -700, 3]
         out, _ = layers.batchnorm_forward(x, np.ones(3), np.zeros(3), {"mode": "train", "eps": 1e-12})
@@ -111,6 +113,7 @@ class TestBatchnormForward:
         np.testing.assert_allclose(out.mean(axis=0), beta, atol=1e-9)
         np.testing.assert_allclose(out.std(axis=0), gamma, atol=1e-7)
 
+    @pytest.mark.learner
     def test_one_row_gives_beta(self):
         x, gamma, beta, dout = draw(0, (1, 4))
         out, cache = layers.batchnorm_forward(x, gamma, beta, {"mode": "train"})
@@ -118,15 +121,18 @@ class TestBatchnormForward:
         for backward in BACKWARDS:
             np.testing.assert_allclose(backward(dout, cache)[0], 0, atol=1e-10)
 
+    @pytest.mark.learner
     def test_constant_columns_give_beta(self):
         out, _ = layers.batchnorm_forward(np.full((6, 2), 0.1), np.ones(2), np.full(2, 7.0), {"mode": "train"})
         np.testing.assert_allclose(out, 7, atol=1e-10)
 
+    @pytest.mark.learner
     def test_eps_is_inside_the_root(self):
         x = np.array([[-1.0], [1.0]])
         out, _ = layers.batchnorm_forward(x, np.ones(1), np.zeros(1), {"mode": "train", "eps": 3.0})
         np.testing.assert_allclose(out, x / 2)
 
+    @pytest.mark.learner
     def test_running_averages_approach_the_data(self):
         rng = np.random.RandomState(231)
         w1, w2, bn_param = rng.randn(50, 60), rng.randn(60, 3), {"mode": "train"}
@@ -138,6 +144,7 @@ class TestBatchnormForward:
         assert np.abs(out.mean(axis=0)).max() < 0.1
         assert np.abs(out.std(axis=0) - 1).max() < 0.1
 
+    @pytest.mark.learner
     @pytest.mark.parametrize("momentum", [0.9, 0.99, 0.25])
     def test_momentum_is_one_minus_that_of_pytorch(self, momentum):
         """PyTorch keeps the unbiased variance; ours is the biased one, smaller by (N - 1) / N."""
@@ -150,6 +157,7 @@ class TestBatchnormForward:
         np.testing.assert_allclose(ours["running_mean"], mean, rtol=1e-12)
         np.testing.assert_allclose(ours["running_var"] * N / (N - 1), var, rtol=1e-12)
 
+    @pytest.mark.learner
     def test_defaults_are_momentum_0_9_eps_1e_5_and_averages_from_0(self):
         x, gamma, beta, _ = draw(3, (6, 2))
         short, full = {"mode": "train"}, {"mode": "train", "eps": 1e-5, "momentum": 0.9}
@@ -161,6 +169,7 @@ class TestBatchnormForward:
             np.testing.assert_allclose(bn_param["running_mean"], 0.1 * x.mean(axis=0))
             np.testing.assert_allclose(bn_param["running_var"], 0.1 * x.var(axis=0))
 
+    @pytest.mark.learner
     @settings(max_examples=25, deadline=None)
     @given(SIZES, SIZES, SEEDS, LAYOUTS)
     def test_test_mode_against_pytorch(self, N, D, seed, layout):
@@ -171,6 +180,7 @@ class TestBatchnormForward:
         want = F.batch_norm(torch.tensor(x), mean, var, torch.tensor(gamma), torch.tensor(beta), training=False)
         np.testing.assert_allclose(out, want, rtol=1e-11, atol=1e-11)
 
+    @pytest.mark.learner
     def test_test_mode_leaves_the_averages_alone(self):
         x, gamma, beta, _ = draw(0, (6, 3))
         stats = running(0, 3)
@@ -179,6 +189,7 @@ class TestBatchnormForward:
         for name, value in stats.items():
             np.testing.assert_array_equal(bn_param[name], value)
 
+    @pytest.mark.robustness
     def test_training_does_not_write_into_the_callers_averages(self):
         x, gamma, beta, _ = draw(0, (6, 3))
         stats = running(0, 3)
@@ -189,6 +200,7 @@ class TestBatchnormForward:
 
 
 class TestBatchnormBackward:
+    @pytest.mark.learner
     @pytest.mark.parametrize("backward", BACKWARDS)
     @settings(max_examples=30, deadline=None)
     @given(N=SIZES, D=SIZES, seed=SEEDS, layout=LAYOUTS)
@@ -202,6 +214,7 @@ class TestBatchnormBackward:
         out, cache = layers.batchnorm_forward(x, gamma, beta, {"mode": "train"})
         close((out, *backward(dout, cache)), autograd(expression, x, gamma, beta, dout))
 
+    @pytest.mark.learner
     @pytest.mark.parametrize("backward", BACKWARDS)
     def test_training_against_torch_batch_norm(self, backward):
         x, gamma, beta, dout = draw(1, (9, 4))
@@ -209,6 +222,7 @@ class TestBatchnormBackward:
         want = autograd(lambda x, g, b: F.batch_norm(x, None, None, g, b, training=True), x, gamma, beta, dout)
         close((out, *backward(dout, cache)), want)
 
+    @pytest.mark.learner
     @pytest.mark.parametrize("backward", BACKWARDS)
     @pytest.mark.parametrize("mode", ["train", "test"])
     def test_against_the_numerical_gradient(self, backward, mode):
@@ -223,6 +237,7 @@ class TestBatchnormBackward:
         for mine, theirs in zip(got, numerical(lambda *a: forward(*a)[0], x, gamma, beta, dout), strict=True):
             assert rel_error(mine, theirs) < 1e-7
 
+    @pytest.mark.learner
     @pytest.mark.parametrize("backward", BACKWARDS)
     @settings(max_examples=20, deadline=None)
     @given(N=SIZES, D=SIZES, seed=SEEDS, layout=LAYOUTS)
@@ -237,6 +252,7 @@ class TestBatchnormBackward:
         close(got, want[1:])
         np.testing.assert_allclose(got[0], dout * gamma / np.sqrt(stats["running_var"] + 1e-5), rtol=1e-12)
 
+    @pytest.mark.learner
     def test_one_formula_agrees_with_the_staged_graph(self):
         rng = np.random.RandomState(231)
         x, gamma, beta, dout = 5 * rng.randn(100, 500) + 12, rng.randn(500), rng.randn(500), rng.randn(100, 500)
@@ -244,6 +260,7 @@ class TestBatchnormBackward:
         for one, two in zip(*(backward(dout, cache) for backward in BACKWARDS), strict=True):
             np.testing.assert_allclose(one, two, rtol=1e-12, atol=1e-13)
 
+    @pytest.mark.learner
     @pytest.mark.parametrize("backward", BACKWARDS)
     def test_dx_has_no_mean_and_no_part_along_x_hat(self, backward):
         x, gamma, beta, dout = draw(2, (50, 4))
@@ -252,6 +269,7 @@ class TestBatchnormBackward:
         np.testing.assert_allclose(dx.sum(axis=0), 0, atol=1e-12)
         np.testing.assert_allclose((dx * x).sum(axis=0), 0, atol=1e-10)
 
+    @pytest.mark.robustness
     @pytest.mark.parametrize("backward", BACKWARDS)
     @pytest.mark.parametrize("mode", ["train", "test"])
     def test_arguments_and_cache_are_left_alone(self, backward, mode):
@@ -266,6 +284,7 @@ class TestBatchnormBackward:
 
 
 class TestLayernorm:
+    @pytest.mark.learner
     @settings(max_examples=40, deadline=None)
     @given(SIZES, SIZES, SEEDS, LAYOUTS)
     def test_against_autograd_and_loops(self, N, D, seed, layout):
@@ -276,6 +295,7 @@ class TestLayernorm:
         rows = batchnorm_by_loops(x.T, np.ones(N), np.zeros(N)).T  # a row of x is a column of x.T
         np.testing.assert_allclose(out, gamma * rows + beta, rtol=1e-9, atol=1e-9)
 
+    @pytest.mark.learner
     def test_against_the_numerical_gradient(self):
         rng = np.random.RandomState(231)
         x, gamma, beta, dout = 5 * rng.randn(4, 5) + 12, rng.randn(5), rng.randn(5), rng.randn(4, 5)
@@ -284,6 +304,7 @@ class TestLayernorm:
         for mine, theirs in zip(layers.layernorm_backward(dout, cache), want, strict=True):
             assert rel_error(mine, theirs) < 1e-7
 
+    @pytest.mark.learner
     def test_rows_get_mean_0_and_std_1_and_then_beta_and_gamma(self):
         rng = np.random.RandomState(231)
         x = np.maximum(0, rng.randn(4, 50) @ rng.randn(50, 60)) @ rng.randn(60, 3)
@@ -294,6 +315,7 @@ class TestLayernorm:
         np.testing.assert_allclose(out.mean(axis=1), 5, atol=1e-12)
         np.testing.assert_allclose(out.std(axis=1), 3, atol=1e-5)
 
+    @pytest.mark.learner
     def test_training_and_testing_are_the_same_and_keep_no_averages(self):
         x, gamma, beta, _ = draw(0, (5, 4))
         params = {"mode": "train"}, {"mode": "test"}
@@ -301,6 +323,7 @@ class TestLayernorm:
         np.testing.assert_array_equal(first, second)
         assert params == ({"mode": "train"}, {"mode": "test"})
 
+    @pytest.mark.learner
     def test_a_row_does_not_see_the_others(self):
         x, gamma, beta, _ = draw(0, (5, 4))
         alone = [layers.layernorm_forward(row[None], gamma, beta, {})[0] for row in x]
@@ -308,6 +331,7 @@ class TestLayernorm:
 
 
 class TestStandardize:
+    @pytest.mark.learner
     @settings(max_examples=30, deadline=None)
     @given(
         st.lists(st.integers(1, 3), min_size=4, max_size=4),
@@ -327,6 +351,7 @@ class TestStandardize:
 
 
 class TestSpatialBatchnorm:
+    @pytest.mark.learner
     @settings(max_examples=30, deadline=None)
     @given(SIZES, SIZES, SIZES, SIZES, SEEDS, LAYOUTS, st.sampled_from(["train", "test"]))
     def test_is_batchnorm_of_all_positions(self, N, C, H, W, seed, layout, mode):
@@ -342,6 +367,7 @@ class TestSpatialBatchnorm:
         for name in ("running_mean", "running_var"):
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-12)
 
+    @pytest.mark.learner
     @settings(max_examples=30, deadline=None)
     @given(SIZES, SIZES, SIZES, st.integers(2, 5), SEEDS, LAYOUTS)
     def test_training_against_autograd(self, N, C, H, W, seed, layout):
@@ -350,6 +376,7 @@ class TestSpatialBatchnorm:
         want = autograd(lambda x, g, b: F.batch_norm(x, None, None, g, b, training=True), x, gamma, beta, dout)
         close((out, *layers.spatial_batchnorm_backward(dout, cache)), want)
 
+    @pytest.mark.learner
     @settings(max_examples=20, deadline=None)
     @given(SIZES, SIZES, SIZES, SIZES, SEEDS)
     def test_test_mode_against_autograd(self, N, C, H, W, seed):
@@ -360,6 +387,7 @@ class TestSpatialBatchnorm:
         want = autograd(lambda x, g, b: F.batch_norm(x, mean, var, g, b, training=False), x, gamma, beta, dout)
         close((out, *layers.spatial_batchnorm_backward(dout, cache)), want)
 
+    @pytest.mark.learner
     @pytest.mark.parametrize("mode", ["train", "test"])
     def test_against_the_numerical_gradient(self, mode):
         x, gamma, beta, dout = draw(231, (2, 3, 4, 5))
@@ -372,6 +400,7 @@ class TestSpatialBatchnorm:
         for mine, theirs in zip(got, numerical(lambda *a: forward(*a)[0], x, gamma, beta, dout), strict=True):
             assert rel_error(mine, theirs) < 1e-6
 
+    @pytest.mark.learner
     def test_channels_get_mean_0_and_std_1_and_then_beta_and_gamma(self):
         x = 4 * np.random.RandomState(231).randn(2, 3, 4, 5) + 10
         out, _ = layers.spatial_batchnorm_forward(x, np.ones(3), np.zeros(3), {"mode": "train"})
@@ -382,6 +411,7 @@ class TestSpatialBatchnorm:
         np.testing.assert_allclose(out.mean(axis=MAPS), beta)
         np.testing.assert_allclose(out.std(axis=MAPS), gamma, rtol=1e-5)
 
+    @pytest.mark.robustness
     def test_large_maps_in_float32_keep_their_digits(self):
         """131,072 terms a channel, far from zero: sums and the folded shift must not lose the picture."""
         rng = np.random.RandomState(0)
@@ -402,6 +432,7 @@ def group_case():
 
 
 class TestSpatialGroupnorm:
+    @pytest.mark.learner
     @settings(max_examples=40, deadline=None)
     @given(group_case(), SEEDS, LAYOUTS)
     def test_against_autograd_and_loops(self, case, seed, layout):
@@ -415,6 +446,7 @@ class TestSpatialGroupnorm:
         loops = groupnorm_by_loops(x, gamma.ravel(), beta.ravel(), G)
         np.testing.assert_allclose(out, loops, rtol=1e-9, atol=1e-9)
 
+    @pytest.mark.learner
     @pytest.mark.parametrize("G", [1, 2, 3, 6])
     def test_against_torch_group_norm_and_the_numerical_gradient(self, G):
         x, gamma, beta, dout = draw(231, (2, 6, 4, 5), scale=(1, 6, 1, 1))
@@ -429,6 +461,7 @@ class TestSpatialGroupnorm:
         for mine, theirs in zip(got, numerical(lambda *a: forward(*a)[0], x, gamma, beta, dout), strict=True):
             assert rel_error(mine, theirs) < 1e-6
 
+    @pytest.mark.learner
     def test_groups_get_mean_0_and_std_1(self):
         x = 4 * np.random.RandomState(231).randn(2, 6, 4, 5) + 10
         ones, zeros = np.ones((1, 6, 1, 1)), np.zeros((1, 6, 1, 1))
@@ -436,6 +469,7 @@ class TestSpatialGroupnorm:
         np.testing.assert_allclose(groups.mean(axis=1), 0, atol=1e-12)
         np.testing.assert_allclose(groups.std(axis=1), 1, atol=1e-5)
 
+    @pytest.mark.learner
     def test_one_group_is_layer_normalisation_of_channels_and_positions(self):
         x, gamma, beta, _ = draw(0, (3, 4, 2, 5), scale=(1, 4, 1, 1))
         out, _ = layers.spatial_groupnorm_forward(x, gamma, beta, 1, {})
@@ -443,6 +477,7 @@ class TestSpatialGroupnorm:
         want, _ = layers.layernorm_forward(x.reshape(3, -1), *rows, {})
         np.testing.assert_allclose(out.reshape(3, -1), want, rtol=1e-12)
 
+    @pytest.mark.learner
     def test_as_many_groups_as_channels_is_instance_normalisation(self):
         x, gamma, beta, _ = draw(0, (3, 4, 2, 5), scale=(1, 4, 1, 1))
         out, _ = layers.spatial_groupnorm_forward(x, gamma, beta, 4, {})
@@ -474,6 +509,7 @@ EVERY = [
 ]
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(("forward", "backward", "rest", "shapes"), EVERY)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_dtype_is_kept(forward, backward, rest, shapes, dtype):
@@ -485,6 +521,7 @@ def test_the_dtype_is_kept(forward, backward, rest, shapes, dtype):
     assert {a.dtype for a in kept} == {np.dtype(dtype)}
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(("forward", "backward", "rest", "shapes"), EVERY)
 def test_arguments_are_left_alone(forward, backward, rest, shapes):
     rest = tuple(dict(r) if isinstance(r, dict) else r for r in rest)
@@ -502,6 +539,7 @@ def test_arguments_are_left_alone(forward, backward, rest, shapes):
 FORWARDS = {forward: (rest, shapes) for forward, _, rest, shapes in EVERY}
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("forward", FORWARDS)
 def test_shapes_that_do_not_fit(forward):
     rest, (shape, scale) = FORWARDS[forward]
@@ -516,6 +554,7 @@ def test_shapes_that_do_not_fit(forward):
             forward(wrong, gamma, gamma, *rest)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("forward", [layers.batchnorm_forward, layers.spatial_batchnorm_forward])
 @pytest.mark.parametrize("bn_param", [{"mode": "eval"}, {"mode": "Train"}, {"mode": None}, {}])
 def test_another_mode_is_named(forward, bn_param):
@@ -524,6 +563,7 @@ def test_another_mode_is_named(forward, bn_param):
         forward(np.ones(shape), np.ones(scale), np.ones(scale), bn_param)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("forward", [layers.batchnorm_forward, layers.spatial_batchnorm_forward])
 @pytest.mark.parametrize("name", ["running_mean", "running_var"])
 @pytest.mark.parametrize("mode", ["train", "test"])
@@ -533,6 +573,7 @@ def test_averages_of_another_size_are_named(forward, name, mode):
         forward(np.ones(shape), np.ones(scale), np.ones(scale), {"mode": mode, name: np.ones(3)})
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("G", [0, -1, 4, 5, 7, 12])
 def test_groups_have_to_divide_the_channels(G):
     scale = np.ones((1, 6, 1, 1))

@@ -27,6 +27,7 @@ def summary(x):
 # Fixed numbers ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.learner
 def test_sgd_is_in_place():
     w, dw = w_and_dw()
     next_w, config = optim.sgd(w, dw, {"learning_rate": 0.1})
@@ -34,6 +35,7 @@ def test_sgd_is_in_place():
     np.testing.assert_allclose(summary(w), [2.2, -0.34, 0.56], rtol=1e-12)
 
 
+@pytest.mark.learner
 def test_momentum():
     w, dw = w_and_dw()
     config = {"learning_rate": 1e-3, "velocity": ramp(0.6, 0.9)}
@@ -42,6 +44,7 @@ def test_momentum():
     assert abs(config["velocity"].sum() - 13.502) < 1e-8
 
 
+@pytest.mark.learner
 def test_rmsprop():
     w, dw = w_and_dw()
     config = {"learning_rate": 1e-2, "cache": ramp(0.6, 0.9)}
@@ -50,6 +53,7 @@ def test_rmsprop():
     assert abs(config["cache"].sum() - 14.87042105) < 1e-8
 
 
+@pytest.mark.learner
 def test_adam():
     w, dw = w_and_dw()
     config = {"learning_rate": 1e-2, "m": ramp(0.6, 0.9), "v": ramp(0.7, 0.5), "t": 5}
@@ -60,6 +64,7 @@ def test_adam():
     assert abs(config["v"].sum() - 11.99004211) < 1e-8
 
 
+@pytest.mark.learner
 def test_first_step_of_adam_has_the_length_of_the_rate():
     """Both corrections cancel at t = 1; without them the step would be three times longer."""
     w, dw = w_and_dw()
@@ -83,6 +88,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("name", optim.RULES)
 @given(seed=st.integers(0, 2**31), shape=st.lists(st.integers(1, 4), min_size=0, max_size=3))
 @settings(max_examples=15, deadline=None)
@@ -102,6 +108,7 @@ def test_sixty_steps_against_torch(name, seed, shape):
 # Conduct ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("rule", RULES)
 def test_defaults_are_filled_in(rule):
     w, dw = w_and_dw()
@@ -111,6 +118,7 @@ def test_defaults_are_filled_in(rule):
     assert same is config and again.shape == w.shape
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("rule", RULES[1:])
 def test_nothing_of_the_caller_is_written_to(rule):
     w, dw = w_and_dw()
@@ -123,6 +131,7 @@ def test_nothing_of_the_caller_is_written_to(rule):
         np.testing.assert_array_equal(array, ramp(0.5, 0.9))
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("rate", [0.01, np.float64(0.01), np.array(0.01)])
 def test_float32_stays_float32(rule, rate):
@@ -134,12 +143,14 @@ def test_float32_stays_float32(rule, rate):
     assert all(value.dtype == np.float32 for value in config.values() if isinstance(value, np.ndarray))
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("rule", RULES)
 def test_shapes_have_to_agree(rule):
     with pytest.raises(ValueError, match=r"w and dw differ in shape: \(4, 5\) and \(5,\)"):
         rule(np.zeros((4, 5)), np.zeros(5))
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(
     ("rule", "name", "value"),
     [
@@ -158,6 +169,7 @@ def test_settings_out_of_range(rule, name, value):
         rule(np.zeros(3), np.ones(3), {name: value})
 
 
+@pytest.mark.robustness
 def test_memory_of_another_parameter():
     with pytest.raises(ValueError, match=r"velocity has shape \(4,\), but w has shape \(3,\)"):
         optim.sgd_momentum(np.zeros(3), np.ones(3), {"velocity": np.zeros(4)})

@@ -30,6 +30,7 @@ def by_autograd(x, pool_param, dout):
     return out.detach().numpy(), dx.numpy()
 
 
+@pytest.mark.learner
 def test_fixed_numbers():
     x = np.linspace(-0.3, 0.4, num=2 * 3 * 4 * 4).reshape(2, 3, 4, 4)
     out, cache = max_pool_forward_naive(x, HALF)
@@ -39,6 +40,7 @@ def test_fixed_numbers():
     assert cache[0] is x
 
 
+@pytest.mark.learner
 def test_numerical_gradient():
     rng = np.random.RandomState(231)
     x, dout = rng.randn(3, 2, 8, 8), rng.randn(3, 2, 4, 4)
@@ -47,6 +49,7 @@ def test_numerical_gradient():
     assert rel_error(dx, want) < 1e-7
 
 
+@pytest.mark.learner
 @settings(max_examples=60, deadline=None)
 @given(pools())
 def test_against_autograd(case):
@@ -58,12 +61,14 @@ def test_against_autograd(case):
     assert np.array_equal(x, before)
 
 
+@pytest.mark.learner
 def test_first_of_equal_maxima_takes_the_gradient():
     x = np.array([[[[1.0, 3.0], [3.0, 3.0]]]])
     dx = max_pool_backward_naive(np.array([[[[5.0]]]]), (x, HALF))
     assert np.array_equal(dx, [[[[0, 5], [0, 0]]]])
 
 
+@pytest.mark.robustness
 def test_nan_is_the_largest():
     x = np.array([[[[1.0, np.nan], [np.nan, 3.0]]]])
     out, cache = max_pool_forward_naive(x, HALF)
@@ -84,6 +89,7 @@ BAD = {
 }
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input(name):
     arguments, message = BAD[name]
@@ -91,16 +97,19 @@ def test_bad_input(name):
         max_pool_forward_naive(*arguments)
 
 
+@pytest.mark.robustness
 def test_whole_numbers_are_refused():
     with pytest.raises(TypeError, match="x must hold floating-point numbers, got int64"):
         max_pool_forward_naive(np.ones((1, 1, 2, 2), int), HALF)
 
 
+@pytest.mark.robustness
 def test_a_missing_entry():
     with pytest.raises(KeyError, match="stride"):
         max_pool_forward_naive(X, {"pool_height": 2, "pool_width": 2})
 
 
+@pytest.mark.robustness
 def test_dout_of_another_shape():
     with pytest.raises(ValueError, match=r"output's shape \(1, 1, 2, 2\), got \(1, 1, 3, 3\)"):
         max_pool_backward_naive(np.ones((1, 1, 3, 3)), (np.ones((1, 1, 4, 4)), HALF))

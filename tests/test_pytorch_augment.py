@@ -12,6 +12,7 @@ from common.pytorch import augment
 from tests.random_pictures import pictures
 
 
+@pytest.mark.learner
 def test_normalise_against_torchvision():
     x = pictures(3)
     want = vision.normalize(x.double() / 255, MEAN, STD)
@@ -19,6 +20,7 @@ def test_normalise_against_torchvision():
     assert augment.normalise(x).dtype == torch.float32
 
 
+@pytest.mark.robustness
 @given(st.integers(3, 8), st.integers(3, 8), st.integers(0, 2))
 @settings(deadline=None, max_examples=20)
 def test_padding_is_that_of_numpy(height, width, margin):
@@ -27,6 +29,7 @@ def test_padding_is_that_of_numpy(height, width, margin):
     np.testing.assert_array_equal(augment.pad_reflect(torch.from_numpy(x), margin), want)
 
 
+@pytest.mark.learner
 @given(st.integers(0, 10**6))
 @settings(deadline=None, max_examples=20)
 def test_crop_and_mirror_against_a_loop(seed):
@@ -38,6 +41,7 @@ def test_crop_and_mirror_against_a_loop(seed):
         np.testing.assert_array_equal(got[i], want[:, :, ::-1] if flip[i] else want)
 
 
+@pytest.mark.learner
 def test_alternating_flips_show_both_sides_in_two_epochs():
     coin = torch.rand(50, generator=torch.Generator().manual_seed(0)) < 0.5
     first, second, third = (augment.flips(coin, epoch) for epoch in range(3))
@@ -46,6 +50,7 @@ def test_alternating_flips_show_both_sides_in_two_epochs():
     assert not augment.flips(coin, 1, "none").any()
 
 
+@pytest.mark.learner
 def test_random_flips_are_a_new_fair_coin_each_epoch():
     coin, draw = torch.zeros(10_000, dtype=torch.bool), torch.Generator().manual_seed(3)
     first, second = (augment.flips(coin, epoch, "random", draw) for epoch in range(2))
@@ -54,6 +59,7 @@ def test_random_flips_are_a_new_fair_coin_each_epoch():
     assert torch.equal(first, augment.flips(coin, 5, "random", torch.Generator().manual_seed(3)))
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_views_against_numpy_padding(mirrored):
     x, shifts = pictures(2), ((0, 0), (1, 0), (-2, 1))
@@ -67,6 +73,7 @@ def test_views_against_numpy_padding(mirrored):
         assert torch.equal(vision.hflip(plain), flipped)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

@@ -13,6 +13,7 @@ from common.pytorch.cifar_net import CifarNet, ConvBlock, identity_filters, whit
 from tests.random_pictures import pictures
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_whitening_whitens(size):
     x = normalise(pictures(40)).double()
@@ -26,6 +27,7 @@ def test_whitening_whitens(size):
     assert (strength.diff() >= 0).all(), "the direction of largest variance comes first and is divided by most"
 
 
+@pytest.mark.learner
 def test_whitening_eps_limits_directions_without_variance():
     grey = normalise(pictures(10))[:, :1].expand(-1, 3, -1, -1).double()
     filters = whitening_filters(grey, 2, eps=1e-2)
@@ -33,6 +35,7 @@ def test_whitening_eps_limits_directions_without_variance():
     assert filters.abs().max() <= 10 + 1e-6
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(
     ("images", "error"),
     [
@@ -47,6 +50,7 @@ def test_whitening_refuses(images, error):
         whitening_filters(images)
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize(("count", "channels"), [(6, 4), (4, 4), (3, 5)])
 def test_identity_filters_copy_channels(count, channels):
     weight = torch.randn(count, channels, 3, 3)
@@ -81,6 +85,7 @@ def numpy_block(state, x, mode):
     return x
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("mode", ["train", "test"])
 def test_block_against_the_numpy_layers(mode):
     block, x = random_block(), np.random.RandomState(1).randn(2, 3, 8, 8)
@@ -89,16 +94,19 @@ def test_block_against_the_numpy_layers(mode):
     torch.testing.assert_close(got.detach(), torch.from_numpy(want))
 
 
+@pytest.mark.robustness
 def test_block_gradients():
     block, x = random_block(), torch.from_numpy(np.random.RandomState(2).randn(2, 3, 4, 4)).requires_grad_()
     assert torch.autograd.gradcheck(block.eval(), (x,))
 
 
+@pytest.mark.robustness
 def test_only_biases_and_convolutions_of_a_block_learn():
     frozen = {name for name, p in ConvBlock(3, 5).named_parameters() if not p.requires_grad}
     assert frozen == {"norm1.weight", "norm2.weight"}
 
 
+@pytest.mark.learner
 def test_net_shapes_size_and_seed():
     net = CifarNet(whiten_with=normalise(pictures(20)))
     assert net(torch.zeros(64, 3, 32, 32)).shape == (64, 10)
@@ -114,6 +122,7 @@ def test_net_shapes_size_and_seed():
     assert not torch.equal(same["head.weight"], other["head.weight"])
 
 
+@pytest.mark.learner
 def test_net_is_its_parts_in_a_row():
     net, x = CifarNet((4, 6)).eval(), normalise(pictures(3))
     parts = nn.Sequential(
@@ -123,6 +132,7 @@ def test_net_is_its_parts_in_a_row():
     torch.testing.assert_close(net(x), parts(x))
 
 
+@pytest.mark.robustness
 def test_net_does_not_depend_on_the_global_generator():
     torch.manual_seed(1)
     one = CifarNet((4, 4)).state_dict()
@@ -131,12 +141,14 @@ def test_net_does_not_depend_on_the_global_generator():
     assert all(torch.equal(one[k], two[k]) for k in one)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(("widths", "classes"), [((), 10), ((0, 4), 10), ((4,), 0)])
 def test_net_refuses(widths, classes):
     with pytest.raises(ValueError, match="widths"):
         CifarNet(widths, classes)
 
 
+@pytest.mark.robustness
 def test_save_and_load(tmp_path):
     net, other = CifarNet((4, 4), seed=0), CifarNet((4, 4), seed=1)
     net.save(tmp_path / "net.pt")
@@ -145,6 +157,7 @@ def test_save_and_load(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), other.state_dict().values(), strict=True))
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("content", [[1, 2], {"head.weight": 3}, {"head.weight": torch.zeros(10, 4)}])
 def test_load_refuses_what_is_no_net_of_these_widths(tmp_path, content):
     net, path = CifarNet((4,)), tmp_path / "net.pt"
@@ -163,6 +176,7 @@ class Evil:
         return (print, ("run by a pickle",))
 
 
+@pytest.mark.robustness
 def test_load_runs_no_code(tmp_path, capsys):
     torch.save({"head.weight": Evil()}, tmp_path / "evil.pt")
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
@@ -170,6 +184,7 @@ def test_load_runs_no_code(tmp_path, capsys):
     assert "run by a pickle" not in capsys.readouterr().out
 
 
+@pytest.mark.robustness
 def test_a_save_that_fails_halfway_leaves_the_old_file(tmp_path, monkeypatch):
     net = CifarNet((4,))
     net.save(tmp_path / "net.pt")

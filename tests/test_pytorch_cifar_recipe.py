@@ -21,6 +21,7 @@ from tests.random_pictures import labels, pictures
 SMALL = Recipe(epochs=2, batch_size=20, widths=(6, 8, 8), bf16=False)
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("translate", [0, 2])
 def test_augmented_batches_show_each_picture_once_in_a_window_of_its_own(translate):
     """Every picture of a batch is found among the windows of the padded original with its label."""
@@ -42,6 +43,7 @@ def test_augmented_batches_show_each_picture_once_in_a_window_of_its_own(transla
     assert len(found) >= (10 if translate else 1)
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("muon", [True, False])
 def test_every_trained_parameter_has_one_optimiser(muon):
     net = CifarNet((4, 4), whiten_with=normalise(pictures(9)))
@@ -52,6 +54,7 @@ def test_every_trained_parameter_has_one_optimiser(muon):
     assert shrink == {round(SMALL.decay * SMALL.batch_size, 12)}
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(
     "changes",
     [
@@ -79,6 +82,7 @@ def test_training_is_deterministic_and_recorded(changes):
     assert not torch.equal(net.head.weight, other.head.weight)
 
 
+@pytest.mark.robustness
 def test_seed_is_also_that_of_order_and_augmentation(monkeypatch):
     initial_net = cifar_recipe.initial_net
     monkeypatch.setattr(cifar_recipe, "initial_net", lambda images, recipe, device, seed: initial_net(images, recipe))
@@ -86,6 +90,7 @@ def test_seed_is_also_that_of_order_and_augmentation(monkeypatch):
     assert not torch.equal(one.head.weight, two.head.weight)
 
 
+@pytest.mark.robustness
 def test_history_holds_the_mean_loss_of_a_batch():
     """A step that changes only the scale of the filters, which batch norm divides out: the same batch, once more."""
     x, y = pictures(20), labels(20)
@@ -96,6 +101,7 @@ def test_history_holds_the_mean_loss_of_a_batch():
     assert history["loss"] == [pytest.approx(want, rel=1e-4)]
 
 
+@pytest.mark.learner
 def test_overfits_a_few_pictures():
     x, y = pictures(40), labels(40)
     recipe = replace(SMALL, epochs=30, widths=(16, 16, 16), translate=0, flip="none")
@@ -104,6 +110,7 @@ def test_overfits_a_few_pictures():
     assert history["loss"][0] > 2
 
 
+@pytest.mark.robustness
 def test_training_does_not_touch_what_it_is_given():
     x, y = pictures(40), labels(40)
     x0, y0 = x.clone(), y.clone()
@@ -112,6 +119,7 @@ def test_training_does_not_touch_what_it_is_given():
     assert torch.equal(y, y0)
 
 
+@pytest.mark.robustness
 def test_whitening_stays_and_its_bias_stops():
     x, y = pictures(40), labels(40)
     net, _ = train(x, y, replace(SMALL, whiten_bias_epochs=0))
@@ -120,6 +128,7 @@ def test_whitening_stays_and_its_bias_stops():
     assert train(x, y, SMALL)[0].whiten.bias.any()
 
 
+@pytest.mark.robustness
 def test_lookahead_acts_every_five_steps_and_ends_on_the_slow_weights(monkeypatch):
     made, at = [], []
 
@@ -143,6 +152,7 @@ def test_lookahead_acts_every_five_steps_and_ends_on_the_slow_weights(monkeypatc
     assert all(torch.equal(p, slow) for p, slow in zip(net.parameters(), made[0].slow, strict=True))
 
 
+@pytest.mark.learner
 def test_prediction_is_the_mean_over_the_views():
     x, net = pictures(7), CifarNet((4, 4))
     got = predict(net, x, DIAGONAL, mirrored=True, batch_size=3, bf16=False)
@@ -155,6 +165,7 @@ def test_prediction_is_the_mean_over_the_views():
     torch.testing.assert_close(predict(net, x, bf16=False), scores[0])
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("training", [True, False])
 def test_prediction_restores_the_mode_and_leaves_statistics_alone(training):
     net = CifarNet((4, 4)).train(training)
@@ -167,6 +178,7 @@ def test_prediction_restores_the_mode_and_leaves_statistics_alone(training):
     assert net.training is training
 
 
+@pytest.mark.robustness
 def test_training_in_bf16_works_and_gives_finite_float32_scores():
     x, y = pictures(40), labels(40)
     net, history = train(x, y, replace(SMALL, bf16=True))
@@ -177,6 +189,7 @@ def test_training_in_bf16_works_and_gives_finite_float32_scores():
     assert all(p.dtype == torch.float32 for p in net.parameters())
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(
     "changes", [{"epochs": 0}, {"batch_size": 1}, {"translate": -1}, {"smoothing": 1.0}, {"flip": "twice"}]
 )
@@ -185,6 +198,7 @@ def test_recipe_refuses(changes):
         replace(SMALL, **changes)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(
     ("x", "y", "error", "words"),
     [
@@ -199,6 +213,7 @@ def test_training_refuses(x, y, error, words):
         train(x, y, SMALL)
 
 
+@pytest.mark.robustness
 def test_evaluate_counts():
     class Fixed(nn.Module):
         def __init__(self):

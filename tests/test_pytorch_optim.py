@@ -11,16 +11,19 @@ from common.pytorch import optim
 from common.pytorch.optim import Lookahead, Muon, orthogonalise, triangle
 
 
+@pytest.mark.learner
 @given(st.floats(0, 1), st.floats(0.01, 0.99), st.floats(0, 1), st.floats(0, 1))
 def test_triangle_against_interpolation(fraction, peak, start, end):
     want = np.interp(fraction, [0, peak, 1], [start, 1, end])
     assert triangle(fraction, peak, start, end) == pytest.approx(want, abs=1e-9)
 
 
+@pytest.mark.learner
 def test_triangle_without_a_rise_begins_at_one():
     assert [triangle(f, peak=0) for f in (0, 0.25, 1)] == [1, 0.75, 0]
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("options", [{"fraction": 1.01}, {"fraction": -0.1}, {"fraction": 0.5, "peak": 1.0}])
 def test_triangle_refuses(options):
     with pytest.raises(ValueError, match="fraction"):
@@ -31,6 +34,7 @@ def matrix(shape, seed=0):
     return torch.from_numpy(np.random.RandomState(seed).randn(*shape))
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("steps", [3, 5])
 @pytest.mark.parametrize("shape", [(8, 20), (20, 8), (16, 16)])
 def test_orthogonalise_keeps_directions_and_levels_singular_values(shape, steps):
@@ -43,18 +47,21 @@ def test_orthogonalise_keeps_directions_and_levels_singular_values(shape, steps)
     assert ((got.diag() > 0.5) & (got.diag() < 1.3))[large].all()
 
 
+@pytest.mark.learner
 def test_orthogonalise_ignores_scale_and_commutes_with_transposition():
     G = matrix((5, 9))
     torch.testing.assert_close(orthogonalise(1e4 * G), orthogonalise(G), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(orthogonalise(G.T), orthogonalise(G).T)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(("G", "steps"), [(torch.zeros(3), 3), (torch.zeros(2, 2), -1)])
 def test_orthogonalise_refuses(G, steps):
     with pytest.raises(ValueError, match="G has shape"):
         orthogonalise(G, steps)
 
 
+@pytest.mark.learner
 def test_muon_without_orthogonalisation_is_sgd_with_nesterov_momentum(monkeypatch):
     monkeypatch.setattr(optim, "orthogonalise", lambda G, steps: G)
     p, q = (nn.Parameter(matrix((6, 2, 3, 3))) for _ in range(2))
@@ -67,6 +74,7 @@ def test_muon_without_orthogonalisation_is_sgd_with_nesterov_momentum(monkeypatc
         torch.testing.assert_close(p, q)
 
 
+@pytest.mark.learner
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this PyTorch is older than its own Muon")
 def test_muon_steps_against_that_of_pytorch():
     """PyTorch averages gradients where ours adds them up; the orthogonalised step is the same, up to bfloat16."""
@@ -81,6 +89,7 @@ def test_muon_steps_against_that_of_pytorch():
         torch.testing.assert_close(p - before[0], q - before[1], atol=0.004, rtol=0)  # a step has entries up to 0.1
 
 
+@pytest.mark.learner
 def test_muon_brings_filters_to_length_one_on_average():
     p = nn.Parameter(7 * matrix((6, 2, 3, 3)))
     p.grad = torch.zeros_like(p)
@@ -88,6 +97,7 @@ def test_muon_brings_filters_to_length_one_on_average():
     assert p.detach().square().sum() == pytest.approx(6)
 
 
+@pytest.mark.robustness
 def test_muon_leaves_parameters_without_gradient_alone():
     p = nn.Parameter(matrix((4, 4)))
     before = p.detach().clone()
@@ -95,6 +105,7 @@ def test_muon_leaves_parameters_without_gradient_alone():
     assert torch.equal(p, before)
 
 
+@pytest.mark.robustness
 def test_muon_allocates_a_velocity_once(monkeypatch):
     """It used to make a tensor of zeros for every filter in every step, and throw all but the first away."""
     made, zeros_like = [], torch.zeros_like
@@ -108,6 +119,7 @@ def test_muon_allocates_a_velocity_once(monkeypatch):
     assert len(made) == len(params)
 
 
+@pytest.mark.robustness
 def test_muon_resumes_from_its_state():
     grads = [matrix((4, 6), seed) for seed in range(4)]
 
@@ -128,6 +140,7 @@ def test_muon_resumes_from_its_state():
     assert torch.equal(steps(second, after, grads[2:]), whole)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(
     ("options", "shape", "words"),
     [({"lr": -1}, (2, 2), "lr"), ({"momentum": 1.0}, (2, 2), "momentum"), ({}, (3,), r"\(3,\)")],
@@ -137,6 +150,7 @@ def test_muon_refuses(options, shape, words):
         Muon([nn.Parameter(torch.zeros(shape))], **options)
 
 
+@pytest.mark.learner
 @given(st.floats(0, 1), st.integers(1, 12), st.floats(-2, 2))
 @settings(deadline=None)
 def test_lookahead_behind_weights_that_move_evenly(keep, steps, pace):
@@ -151,6 +165,7 @@ def test_lookahead_behind_weights_that_move_evenly(keep, steps, pace):
     assert torch.equal(ahead.slow[0], p.detach())
 
 
+@pytest.mark.learner
 def test_lookahead_keeps_nothing_or_everything():
     p = nn.Parameter(torch.tensor([1.0, 2.0]))
     ahead = Lookahead([p])
@@ -162,6 +177,7 @@ def test_lookahead_keeps_nothing_or_everything():
     assert p.tolist() == [4, 5]
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("keep", [1.5, -0.1])
 def test_lookahead_refuses(keep):
     with pytest.raises(ValueError, match="keep"):

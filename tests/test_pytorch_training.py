@@ -32,6 +32,7 @@ def run(net, x, y, *optimisers, **options):
     return fit(net, in_threes(x, y), F.cross_entropy, optimisers, **options)
 
 
+@pytest.mark.learner
 def test_descent_against_gradients_written_out():
     """d loss / d scores = (softmax - one-hot) / n: the same two epochs without autograd, optimiser or scheduler."""
     net, x, y = problem()
@@ -49,6 +50,7 @@ def test_descent_against_gradients_written_out():
     np.testing.assert_allclose(history["loss"], losses, rtol=1e-6)
 
 
+@pytest.mark.learner
 def test_rates_of_all_groups_against_a_scheduler_of_pytorch():
     """Two optimisers, one of them with two groups, beside torch.optim.lr_scheduler.LambdaLR."""
     (net, x, y), (other, _, _) = problem(), problem()
@@ -70,6 +72,7 @@ def test_rates_of_all_groups_against_a_scheduler_of_pytorch():
     torch.testing.assert_close(net.bias, other.bias)
 
 
+@pytest.mark.robustness
 def test_rates_are_factors_of_those_the_optimiser_was_made_with():
     optimiser = torch.optim.SGD([{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.5, 4.0)])
     for factor in (0.5, 0.25, 1.0):
@@ -77,6 +80,7 @@ def test_rates_are_factors_of_those_the_optimiser_was_made_with():
         assert [group["lr"] for group in optimiser.param_groups] == [0.5 * factor, 4.0 * factor]
 
 
+@pytest.mark.learner
 def test_history_is_complete_and_true():
     net, x, y = problem()
     history = run(net, x, y, torch.optim.SGD(net.parameters(), lr=0.0), evaluate=lambda net: net(x).argmax(1)[0].item())
@@ -89,6 +93,7 @@ def test_history_is_complete_and_true():
     assert run(net, x, y, torch.optim.SGD(net.parameters(), lr=0.0))["val_acc"] == []
 
 
+@pytest.mark.robustness
 def test_batches_of_different_sizes_count_by_their_examples():
     net, x, y = problem(5)
     history = fit(
@@ -103,6 +108,7 @@ def test_batches_of_different_sizes_count_by_their_examples():
     assert history["train_acc"] == pytest.approx([(net(x).argmax(1) == y).double().mean().item()])
 
 
+@pytest.mark.robustness
 def test_labels_may_have_more_axes():
     """Scores (N, C, T) and labels (N, T), as cross_entropy takes them: a word a place, or a class a pixel."""
     net = nn.Conv1d(2, 3, 1)
@@ -112,6 +118,7 @@ def test_labels_may_have_more_axes():
     assert history["train_acc"] == pytest.approx([(net(x).argmax(1) == y).double().mean().item()])
 
 
+@pytest.mark.robustness
 def test_time_of_the_evaluation_is_not_counted(monkeypatch):
     now = {"seconds": 100.0, "cpu_seconds": 50.0}
     monkeypatch.setattr(training, "clocks", lambda: dict(now))
@@ -133,6 +140,7 @@ def test_time_of_the_evaluation_is_not_counted(monkeypatch):
     assert history["cpu_seconds"] == [8, 16]
 
 
+@pytest.mark.learner
 def test_hooks_come_in_order_and_in_training_mode():
     net, x, y = problem()
     log = []
@@ -155,6 +163,7 @@ def test_hooks_come_in_order_and_in_training_mode():
     assert log == ["epoch 0", *first, "evaluate", "epoch 1", *second, "evaluate"]
 
 
+@pytest.mark.robustness
 def test_gradients_do_not_pile_up_on_frozen_parameters():
     net, x, y = problem()
     net.bias.grad = torch.ones(3)
@@ -164,6 +173,7 @@ def test_gradients_do_not_pile_up_on_frozen_parameters():
     assert torch.equal(net.bias, before)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("steps_per_epoch", [3, 5])
 def test_another_number_of_batches_is_named(steps_per_epoch):
     net, x, y = problem()
@@ -171,6 +181,7 @@ def test_another_number_of_batches_is_named(steps_per_epoch):
         run(net, x, y, torch.optim.SGD(net.parameters(), lr=0.1), steps_per_epoch=steps_per_epoch, schedule=falling)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("name", ["epochs", "steps_per_epoch"])
 def test_fit_refuses(name):
     net, x, y = problem()
@@ -178,6 +189,7 @@ def test_fit_refuses(name):
         run(net, x, y, torch.optim.SGD(net.parameters(), lr=0.1), **{name: 0})
 
 
+@pytest.mark.robustness
 def test_bf16_products_and_float32_losses():
     net, x, y = problem()
     kinds = []
@@ -194,6 +206,7 @@ def test_bf16_products_and_float32_losses():
     assert all(p.dtype == torch.float32 for p in net.parameters())
 
 
+@pytest.mark.robustness
 def test_bf16_is_used_where_it_pays_and_can_be_refused(monkeypatch):
     for capabilities, want in (({"avx512_bf16": True}, True), ({"avx512_bf16": False}, False), ({}, False)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False)

@@ -11,6 +11,7 @@ from common.pytorch import two_layer_net as torch_net
 from tests.test_two_layer_net import BAD, NAMES, as_torch, random_case, toy
 
 
+@pytest.mark.learner
 @given(
     st.integers(0, 2**31), st.integers(1, 6), st.integers(1, 5), st.integers(1, 6), st.integers(1, 5), st.floats(0, 2)
 )
@@ -30,6 +31,7 @@ def test_agrees_with_the_numpy_network(seed, N, D, H, C, reg):
     )
 
 
+@pytest.mark.learner
 def test_gradients_against_numerical_ones():
     net, X, y = toy()
     params, tX, ty = as_torch(net), torch.tensor(X), torch.tensor(y)
@@ -49,6 +51,7 @@ def torch_toy(std=1e-1, **options):
     return net, X, y, draw
 
 
+@pytest.mark.learner
 def test_starts_at_ln_3_and_learns():
     net, X, y, draw = torch_toy(std=1e-6)
     assert net.loss(X, y)[0].item() == pytest.approx(1.098612, abs=1e-5)
@@ -59,6 +62,7 @@ def test_starts_at_ln_3_and_learns():
     assert torch.equal(net.predict(X), y) and torch.equal(X, kept)
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize(("batch", "num_iters", "epochs"), [(2, 10, 5), (3, 6, 6), (200, 4, 4)])
 def test_counts_epochs_in_whole_iterations(batch, num_iters, epochs):
     net, X, y, draw = torch_toy()
@@ -66,6 +70,7 @@ def test_counts_epochs_in_whole_iterations(batch, num_iters, epochs):
     assert len(history["val_acc_history"]) == epochs
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(
     ("change", "error", "message"), [row for row in BAD if "a" not in str(row[0].get("X", ""))[:5]]
 )
@@ -76,12 +81,14 @@ def test_names_bad_input(change, error, message):
         net.loss(torch.as_tensor(given["X"]), torch.as_tensor(given["y"]), given["reg"])
 
 
+@pytest.mark.robustness
 def test_wants_one_dtype():
     net, X, _, _ = torch_toy()
     with pytest.raises(TypeError, match="float32"):
         net.loss(X.float())
 
 
+@pytest.mark.robustness
 def test_train_checks_first():
     net, X, y, _ = torch_toy()
     with pytest.raises(ValueError, match="y_val"):
@@ -90,6 +97,7 @@ def test_train_checks_first():
         net.train(X, y, X, y, batch_size=0)
 
 
+@pytest.mark.robustness
 def test_save_and_load(tmp_path):
     net, X, *_ = torch_toy()
     other = torch_net.TwoLayerNet(4, 10, 3, torch.float64)
@@ -101,6 +109,7 @@ def test_save_and_load(tmp_path):
         net.load(tmp_path / "other.pt")
 
 
+@pytest.mark.learner
 def test_find_best_net_keeps_the_best():
     _, X, y, _ = torch_toy()
     data = {"X_train": X, "y_train": y, "X_val": X, "y_val": y}
@@ -114,12 +123,14 @@ def test_find_best_net_keeps_the_best():
     assert all(len(values) >= 1 for values in torch_net.nn_get_search_params())
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("arguments", [(0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 1, 1, torch.float32, "cpu", -1.0)])
 def test_bad_sizes(arguments):
     with pytest.raises(ValueError, match=r"at least 1|std"):
         torch_net.TwoLayerNet(*arguments)
 
 
+@pytest.mark.robustness
 def test_a_save_that_fails_halfway_leaves_the_old_file(tmp_path, monkeypatch):
     net, *_ = torch_toy()
     net.save(tmp_path / "net.pt")
@@ -141,6 +152,7 @@ class Evil:
         return (print, ("run by a pickle",))
 
 
+@pytest.mark.robustness
 def test_load_runs_no_code(tmp_path, capsys):
     torch.save({"W1": Evil()}, tmp_path / "evil.pt")
     with pytest.raises(Exception, match=r"[Ww]eights.only"):

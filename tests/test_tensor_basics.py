@@ -51,6 +51,7 @@ PURE = {
 COPIES = ("shuffle_cols", "reverse_rows", "take_one_elem_per_col", "zero_row_min", "normalize_columns")
 
 
+@pytest.mark.learner
 @pytest.mark.filterwarnings("ignore:mm_on_gpu")
 @pytest.mark.parametrize("name", PURE)
 def test_inputs_are_left_alone(name):
@@ -61,12 +62,14 @@ def test_inputs_are_left_alone(name):
     assert all(torch.equal(x, before) for x, before in zip(inputs, PURE[name], strict=True))
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("name", COPIES)
 def test_copies_are_copies(name):
     x = PURE[name][0].clone()
     assert storage(getattr(tb, name)(x)) != storage(x)
 
 
+@pytest.mark.robustness
 def test_label_list_is_left_alone():
     labels = [1, 4, 3, 2]
     tb.make_one_hot(labels)
@@ -76,18 +79,21 @@ def test_label_list_is_left_alone():
 # Making ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.learner
 def test_create_sample_tensor():
     x = tb.create_sample_tensor()
     assert x.tolist() == [[0, 10], [100, 0], [0, 0]]
     assert x.dtype == torch.float32
 
 
+@pytest.mark.learner
 def test_mutate_tensor_returns_its_argument():
     x = tb.create_sample_tensor()
     assert tb.mutate_tensor(x, [(0, 0), (1, 0), (1, 1)], [4, 5, 6]) is x
     assert x.tolist() == [[4, 10], [5, 6], [0, 0]]
 
 
+@pytest.mark.learner
 @given(st.lists(st.tuples(st.integers(-2, 1), st.integers(-3, 2)), max_size=8))
 def test_mutate_tensor_last_write_wins(indices):
     x, want = torch.zeros(2, 3), [[0] * 3 for _ in range(2)]
@@ -96,11 +102,13 @@ def test_mutate_tensor_last_write_wins(indices):
     assert tb.mutate_tensor(x, indices, range(1, len(indices) + 1)).tolist() == want
 
 
+@pytest.mark.learner
 def test_mutate_tensor_other_ranks():
     assert tb.mutate_tensor(torch.tensor(1.0), [()], [7]).item() == 7
     assert tb.mutate_tensor(torch.zeros(3), [(np.int64(-1),)], [7]).tolist() == [0, 0, 7]
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(
     ("indices", "values", "error", "words"),
     [
@@ -122,12 +130,14 @@ def test_mutate_tensor_refuses_and_writes_nothing(indices, values, error, words)
     assert torch.equal(x, tb.create_sample_tensor())
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (7,), (3, 0, 2), (2, 3, 5), (1, 1, 1, 4)])
 def test_count_tensor_elements(shape):
     assert tb.count_tensor_elements(torch.zeros(shape)) == np.zeros(shape).size
     assert type(tb.count_tensor_elements(torch.zeros(shape))) is int
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize(("M", "N"), [(4, 5), (1, 1), (0, 3), (np.int64(2), 0)])
 def test_create_tensor_of_pi(M, N):
     x = tb.create_tensor_of_pi(M, N)
@@ -135,6 +145,7 @@ def test_create_tensor_of_pi(M, N):
     np.testing.assert_array_equal(x, np.full((M, N), 3.14, np.float32))
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize(
     ("start", "stop", "want"),
     [
@@ -155,6 +166,7 @@ def test_multiples_of_ten_published_and_edge_cases(start, stop, want):
     assert got.tolist() == want
 
 
+@pytest.mark.learner
 @given(whole, whole)
 def test_multiples_of_ten(start, stop):
     assert tb.multiples_of_ten(start, stop).tolist() == [n for n in range(start, stop + 1) if n % 10 == 0]
@@ -163,6 +175,7 @@ def test_multiples_of_ten(start, stop):
 # Slices ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.learner
 @given(seeds)
 @settings(deadline=None)
 def test_slices_are_numpys_and_share_memory(seed):
@@ -178,6 +191,7 @@ def test_slices_are_numpys_and_share_memory(seed):
 PATTERN = [[0, 1, 2, 2, 2, 2]] * 2 + [[3, 4, 3, 4, 5, 5]] * 2
 
 
+@pytest.mark.learner
 @given(seeds)
 @settings(deadline=None)
 def test_slice_assignment_writes_its_pattern_only(seed):
@@ -196,6 +210,7 @@ class CountsWrites(torch.Tensor):
         super().__setitem__(key, value)
 
 
+@pytest.mark.learner
 def test_slice_assignment_needs_six_writes_at_most():
     CountsWrites.writes = 0
     tb.slice_assignment_practice(torch.zeros(5, 7).as_subclass(CountsWrites))
@@ -205,6 +220,7 @@ def test_slice_assignment_needs_six_writes_at_most():
 # Integer and boolean indices ---------------------------------------------------------------------------------
 
 
+@pytest.mark.learner
 @given(seeds)
 @settings(deadline=None)
 def test_integer_indexing_is_numpys(seed):
@@ -215,15 +231,18 @@ def test_integer_indexing_is_numpys(seed):
         np.testing.assert_array_equal(tb.take_one_elem_per_col(x), [a[1, 0], a[0, 1], a[3, 2]])
 
 
+@pytest.mark.learner
 def test_take_one_elem_per_col_published_case():
     assert tb.take_one_elem_per_col(torch.arange(1, 13).reshape(4, 3)).tolist() == [4, 2, 12]
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("shape", [(0, 3), (1, 1), (3, 0)])
 def test_reverse_rows_of_small_matrices(shape):
     assert tb.reverse_rows(torch.zeros(shape)).shape == shape
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize(
     ("values", "negative", "positive"),
     [
@@ -241,11 +260,13 @@ def test_counts_and_sums(values, negative, positive):
         assert type(got) is int
 
 
+@pytest.mark.robustness
 def test_counts_of_other_dtypes():
     assert tb.count_negative_entries(torch.tensor([-0.5, -0.0, float("nan"), -float("inf")])) == 2
     assert tb.sum_positive_entries(torch.full((300,), 100, dtype=torch.uint8)) == 30000  # does not wrap at 256
 
 
+@pytest.mark.learner
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=9))
 def test_make_one_hot(labels):
     got = tb.make_one_hot(labels)
@@ -256,12 +277,14 @@ def test_make_one_hot(labels):
 # Reshape, reduce, broadcast ----------------------------------------------------------------------------------
 
 
+@pytest.mark.learner
 def test_reshape_practice():
     want = [[*range(4 * i, 4 * i + 4), *range(4 * i + 12, 4 * i + 16)] for i in range(3)]
     assert tb.reshape_practice(torch.arange(24)).tolist() == want
     assert tb.reshape_practice(torch.arange(48)[::2]).tolist() == (2 * np.array(want)).tolist()
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize(
     ("x", "want"),
     [
@@ -274,6 +297,7 @@ def test_zero_row_min_cases(x, want):
     assert tb.zero_row_min(torch.tensor(x)).tolist() == want
 
 
+@pytest.mark.learner
 @given(seeds)
 @settings(deadline=None)
 def test_zero_row_min(seed):
@@ -284,6 +308,7 @@ def test_zero_row_min(seed):
         assert tb.zero_row_min(x).tolist() == want
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
 def test_normalize_columns_published_case(dtype):
     x = torch.tensor([[0, 30, 600], [1, 10, 200], [-1, 20, 400]], dtype=dtype)
@@ -292,6 +317,7 @@ def test_normalize_columns_published_case(dtype):
     np.testing.assert_allclose(got, [[0, 1, 1], [1, -1, -1], [-1, 0, 0]], atol=1e-6)
 
 
+@pytest.mark.learner
 @given(seeds)
 @settings(deadline=None)
 def test_normalize_columns(seed):
@@ -304,6 +330,7 @@ def test_normalize_columns(seed):
 # Products ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("use_loop", [True, False])
 @pytest.mark.parametrize("shape", [(4, 3, 5, 2), (1, 1, 1, 1), (0, 3, 5, 2), (2, 3, 0, 2)])
 def test_batched_matrix_multiply(shape, use_loop):
@@ -315,6 +342,7 @@ def test_batched_matrix_multiply(shape, use_loop):
     np.testing.assert_allclose(got, np.einsum("bnm,bmp->bnp", x, y), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.robustness
 def test_batched_paths_agree_and_are_two_paths(monkeypatch):
     x, y = torch.rand(6, 4, 5), torch.rand(6, 5, 3)
     assert (tb.batched_matrix_multiply(x, y) - tb.batched_matrix_multiply(x, y, use_loop=False)).abs().max() < 1e-6
@@ -323,12 +351,14 @@ def test_batched_paths_agree_and_are_two_paths(monkeypatch):
     assert tb.batched_matrix_multiply(x, y, use_loop=False) != "loop"
 
 
+@pytest.mark.learner
 def test_batched_gradients_agree():
     x, y = (torch.rand(3, 4, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
     for use_loop in (True, False):
         assert torch.autograd.gradcheck(lambda a, b, way=use_loop: tb.batched_matrix_multiply(a, b, way), (x, y))
 
 
+@pytest.mark.learner
 def test_mm_on_gpu_agrees_with_the_cpu():
     x, w = torch.rand(64, 512), torch.rand(512, 96)
     with warnings.catch_warnings():
@@ -338,6 +368,7 @@ def test_mm_on_gpu_agrees_with_the_cpu():
     assert (got - x @ w).abs().max() < 5e-2
 
 
+@pytest.mark.robustness
 def test_mm_on_gpu_says_that_there_is_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     x = torch.eye(3)
@@ -357,6 +388,7 @@ class Travels(torch.Tensor):
         return self
 
 
+@pytest.mark.robustness
 def test_mm_on_gpu_moves_both_factors_there_and_the_product_back(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     x, w = (torch.eye(3).as_subclass(Travels) for _ in range(2))
@@ -365,6 +397,7 @@ def test_mm_on_gpu_moves_both_factors_there_and_the_product_back(monkeypatch):
     assert Travels.log == ("cuda", "cuda", "back")
 
 
+@pytest.mark.robustness
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA device")
 def test_mm_on_gpu_with_a_gpu():
     x, w = torch.rand(512, 4096), torch.rand(4096, 4096)
@@ -417,6 +450,7 @@ BAD = [
 ]
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(("name", "args", "error", "words"), BAD)
 def test_bad_input_is_named(name, args, error, words):
     with pytest.raises(error, match=words):

@@ -38,6 +38,7 @@ def as_torch(net, requires_grad=False):
 # Scores, loss and gradients -----------------------------------------------------------------------------------
 
 
+@pytest.mark.learner
 def test_scores_of_the_toy_network():
     net, X, _ = toy()
     scores = net.loss(X)
@@ -46,12 +47,14 @@ def test_scores_of_the_toy_network():
     np.testing.assert_allclose(scores[4], [-0.0062, -0.1244, -0.1523], atol=1e-4)
 
 
+@pytest.mark.learner
 def test_loss_of_the_toy_network():
     net, X, y = toy()
     loss, _ = net.loss(X, y, reg=0.05)
     assert abs(loss - 1.30378789133) < 1e-12
 
 
+@pytest.mark.learner
 def test_loss_to_twelve_digits_against_autograd():
     net, X, y = toy()
     p = as_torch(net)
@@ -62,6 +65,7 @@ def test_loss_to_twelve_digits_against_autograd():
     assert abs(net.loss(X, y, reg=0.05)[0] - want.item()) < 1e-12
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize("reg", [0.0, 0.05, 3.0])
 def test_gradients_against_the_numerical_ones(reg):
     net, X, y = toy()
@@ -71,6 +75,7 @@ def test_gradients_against_the_numerical_ones(reg):
         assert rel_error(grads[name], numeric) < (1e-8 if reg <= 0.05 else 1e-7), name
 
 
+@pytest.mark.learner
 @given(
     st.integers(0, 2**31), st.integers(1, 6), st.integers(1, 5), st.integers(1, 6), st.integers(1, 5), st.floats(0, 2)
 )
@@ -89,12 +94,14 @@ def test_loss_and_gradients_against_autograd(seed, N, D, H, C, reg):
         np.testing.assert_allclose(grads[name], p[name].grad.numpy(), rtol=1e-8, atol=1e-11, err_msg=name)
 
 
+@pytest.mark.learner
 def test_tiny_weights_give_ln_of_the_number_of_classes():
     rng = np.random.RandomState(0)
     loss, _ = TwoLayerNet(20, 10, 3, std=1e-6, rng=0).loss(rng.randn(50, 20), rng.randint(0, 3, 50))
     assert loss == pytest.approx(np.log(3), abs=1e-9)
 
 
+@pytest.mark.learner
 def test_regularisation_has_no_half_and_leaves_biases_alone():
     net, X, y = toy()
     net.params["b1"] += 1.0
@@ -108,6 +115,7 @@ def test_regularisation_has_no_half_and_leaves_biases_alone():
         np.testing.assert_array_equal(g1[name], g0[name])
 
 
+@pytest.mark.learner
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("size", [1e3, -1e3, 1e30])
 def test_huge_scores_stay_finite(size):
@@ -119,12 +127,14 @@ def test_huge_scores_stay_finite(size):
     assert np.isfinite(loss) and all(np.isfinite(g).all() for g in grads.values())
 
 
+@pytest.mark.learner
 def test_cross_entropy_does_not_change_with_a_constant():
     scores, y = np.random.RandomState(0).randn(4, 3), np.array([0, 2, 1, 1])
     for a, b in zip(softmax_loss(scores, y), softmax_loss(scores + 700, y), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-12)
 
 
+@pytest.mark.robustness
 def test_pictures_bytes_and_float32_are_welcome():
     rng = np.random.RandomState(0)
     pictures, y = rng.randint(0, 256, (6, 4, 4, 3)).astype(np.uint8), rng.randint(0, 3, 6)
@@ -137,6 +147,7 @@ def test_pictures_bytes_and_float32_are_welcome():
     np.testing.assert_allclose(grads32["W1"], grads["W1"], atol=1e-3)
 
 
+@pytest.mark.robustness
 def test_each_layer_may_have_its_own_std():
     net = TwoLayerNet(100, 200, 50, std=(0.1, 2.0), rng=0)
     assert np.std(net.params["W1"]) == pytest.approx(0.1, rel=0.05)
@@ -152,6 +163,7 @@ def train_toy(**options):
     return net, history, X, y
 
 
+@pytest.mark.learner
 def test_the_toy_network_learns():
     net, history, X, y = train_toy()
     assert history["loss_history"][-1] < 0.02
@@ -160,6 +172,7 @@ def test_the_toy_network_learns():
     assert net.predict(X).dtype.kind == "i"
 
 
+@pytest.mark.learner
 def test_one_step_is_plain_sgd():
     net, X, y = toy()
     before = {name: value.copy() for name, value in net.params.items()}
@@ -170,6 +183,7 @@ def test_one_step_is_plain_sgd():
         np.testing.assert_allclose(net.params[name], before[name] - 0.5 * grads[name], rtol=1e-12)
 
 
+@pytest.mark.learner
 def test_momentum_and_decay_against_torch_sgd():
     net, X, y = toy()
     p = as_torch(net, requires_grad=True)
@@ -187,6 +201,7 @@ def test_momentum_and_decay_against_torch_sgd():
         np.testing.assert_allclose(net.params[name], p[name].detach().numpy(), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.learner
 @pytest.mark.parametrize(
     ("N", "batch", "num_iters", "epochs"),
     [(5, 2, 10, 5), (5, 3, 6, 6), (5, 200, 4, 4), (7, 2, 10, 4), (6, 2, 7, 3)],
@@ -199,6 +214,7 @@ def test_an_epoch_is_a_whole_number_of_iterations(N, batch, num_iters, epochs):
     assert len(history["val_acc_history"]) == len(history["train_acc_history"]) == epochs
 
 
+@pytest.mark.learner
 def test_the_learning_rate_decays_once_an_epoch():
     runs = []
     for rate, decay, iters in ((0.1, 0.5, 3), (0.1, 1.0, 3)):
@@ -223,6 +239,7 @@ def test_the_learning_rate_decays_once_an_epoch():
     np.testing.assert_allclose(moved, 0.5 * full)  # the second one, from the same place, at half of it
 
 
+@pytest.mark.robustness
 def test_seeds_repeat_a_run_and_none_is_the_global_stream():
     losses = []
     for rng in (4, np.random.RandomState(4), None):
@@ -234,6 +251,7 @@ def test_seeds_repeat_a_run_and_none_is_the_global_stream():
     assert net.train(X, y, X, y, 0.1, reg=5e-6, batch_size=3)["loss_history"] == losses[0]
 
 
+@pytest.mark.robustness
 def test_callers_data_and_old_weights_stay_as_they_are():
     net, X, y = toy()
     data = (X.copy(), y.copy())
@@ -249,6 +267,7 @@ def test_callers_data_and_old_weights_stay_as_they_are():
     assert not np.array_equal(net.params["W1"], kept)
 
 
+@pytest.mark.robustness
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_a_diverging_run_ends_with_nan_and_says_so_in_the_history():
     net, X, y = toy()
@@ -256,6 +275,7 @@ def test_a_diverging_run_ends_with_nan_and_says_so_in_the_history():
     assert not np.isfinite(history["loss_history"][-1])
 
 
+@pytest.mark.robustness
 def test_verbose_prints_every_hundred_iterations(capsys):
     train_toy(num_iters=201, verbose=True)
     assert capsys.readouterr().out.count("iteration") == 3
@@ -281,6 +301,7 @@ BAD = [
 ]
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(("change", "error", "message"), BAD)
 def test_bad_input_is_named(change, error, message):
     net, X, y = toy()
@@ -291,6 +312,7 @@ def test_bad_input_is_named(change, error, message):
         net.train(given["X"], np.asarray(given["y"]), X, y, reg=given["reg"])
 
 
+@pytest.mark.robustness
 def test_bad_validation_data_is_named_before_training_starts():
     net, X, y = toy()
     with pytest.raises(ValueError, match=r"X_val.*\(5, 3\).*\(4, 10\)"):
@@ -299,12 +321,14 @@ def test_bad_validation_data_is_named_before_training_starts():
         net.train(X, y, X, y + 1)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("options", [{"num_iters": 0}, {"batch_size": 0}, {"momentum": 1.0}, {"momentum": -0.1}])
 def test_bad_training_options(options):
     with pytest.raises(ValueError, match=str(next(iter(options.values())))):
         train_toy(**options)
 
 
+@pytest.mark.robustness
 def test_one_bad_value_among_many_is_found():
     net, X, _ = toy()
     X[3, 2] = np.nan
@@ -312,17 +336,20 @@ def test_one_bad_value_among_many_is_found():
         net.predict(X)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("arguments", [(0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 1, 1, -1.0)])
 def test_bad_sizes(arguments):
     with pytest.raises(ValueError, match=r"at least 1|std"):
         TwoLayerNet(*arguments)
 
 
+@pytest.mark.robustness
 def test_integer_parameters_are_refused():
     with pytest.raises(ValueError, match="dtype"):
         TwoLayerNet(1, 1, 1, dtype=int)
 
 
+@pytest.mark.robustness
 def test_numpy_network_imports_without_torch():
     code = "import sys; sys.modules['torch'] = None; import common.classifiers.two_layer_net"
     subprocess.run([sys.executable, "-c", code], check=True)
