@@ -22,12 +22,12 @@ SETUP = """\
 import pathlib
 import sys
 
-here = pathlib.Path.cwd()
-sys.path[:0] = [str(p) for p in (here, *here.parents) if (p / "common" / "notebook.py").is_file()][:1]
-try:
-    from common import notebook
-except ModuleNotFoundError as missing:
-    raise SystemExit(f"{missing}: open this notebook inside the repository, or use the file that `make colab` writes")
+here = pathlib.Path(globals().get("__vsc_ipynb_file__", "a notebook")).absolute().parent
+tree = next((p for p in (here, *here.parents) if (p / "common" / "notebook.py").is_file()), None)
+if tree is None:
+    raise SystemExit(f"No workbook around {here}: open the notebook inside its folder, or use its Colab file")
+sys.path.insert(0, str(tree))
+from common import notebook
 notebook.setup()"""
 
 MOST_BYTES = 1.1e6

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from common import notebook
 from common.classifiers.knn import KNearestNeighbor, k_smallest, knn_get_best_k
 from common.data import store
+from tests.notebook_rules import SETUP
 
 ROOT = notebook.ROOT
 
@@ -162,3 +163,43 @@ def test_show_source_of_methods_and_several_things(monkeypatch):
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
                 assert "\n" not in ast.get_docstring(node)
+
+
+# The set-up cell -----------------------------------------------------------------------------------------------
+
+
+def set_up_in(folder, **names):
+    """The set-up cell run in a folder, with `common` of this repository installed; what it prints or says."""
+    program = f"globals().update({names!r})\n{SETUP}\nprint(notebook.__file__)"
+    command = [sys.executable, "-c", program]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def other_tree(tmp_path):
+    """A workbook with a `common` of its own, as the blank edition has."""
+    common = tmp_path / "tree" / "common"
+    common.mkdir(parents=True)
+    (common / "__init__.py").touch()
+    (common / "notebook.py").write_text("def setup():\n    pass\n")
+    (tmp_path / "tree" / "assignment1").mkdir()
+    return tmp_path / "tree"
+
+
+def test_the_tree_around_the_notebook_is_imported(other_tree):
+    done = set_up_in(other_tree / "assignment1")
+    assert done.stdout.strip() == str(other_tree / "common" / "notebook.py"), done.stderr
+
+
+def test_an_editor_may_say_where_the_notebook_lies(other_tree, tmp_path):
+    """VS Code starts the kernel in the folder of its workspace."""
+    done = set_up_in(tmp_path, __vsc_ipynb_file__=str(other_tree / "assignment1" / "knn.ipynb"))
+    assert done.stdout.strip() == str(other_tree / "common" / "notebook.py"), done.stderr
+
+
+def test_outside_a_tree_nothing_else_is_imported(tmp_path):
+    """Not the workbook that happens to be installed, which has the solutions."""
+    done = set_up_in(tmp_path)
+    assert done.returncode == 1 and not done.stdout
+    assert done.stderr.startswith(f"No workbook around {tmp_path}: open the notebook inside its folder")

@@ -120,6 +120,7 @@ def test_the_font_of_the_formulas_is_the_one_that_lies_beside_the_pages(tree):
     (font,) = re.findall(r'availableFonts: \[\], preferredFont: null, webFont: "([\w-]+)", imageFont: null', page)
     assert (pages.MATHJAX / f"jax/output/HTML-CSS/fonts/{font}/fontdata.js").is_file()
     assert list((pages.MATHJAX / f"fonts/HTML-CSS/{font}").rglob("*.woff"))
+    assert "[mathvariant] { font-family: inherit !important; }" in page, "nor fonts for what only screen readers read"
     assert page.index("availableFonts") < page.index(pages.MATHJAX_URL), "configured before it starts"
 
 
