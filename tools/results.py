@@ -29,7 +29,8 @@ from common.results import read_json, write_json
 from common.storage import atomic_write
 from tools.execute import ONE_THREAD, Execution, execute
 from tools.notebooks import ROOT, find
-from tools.run import MATHJAX, table, write_index, write_page
+from tools.pages import MATHJAX, write_index, write_page
+from tools.run import table
 from tools.tables import rewrite
 
 BUILD = Path("build") / "results"
