@@ -144,3 +144,20 @@ def test_tidy_of_any_docstring(lines, raw, quotes_below):
     assert ast.get_docstring(tree.body[0]).startswith("First.")
     assert len(ast.get_docstring(tree.body[0]).splitlines()) == 1
     assert ast.unparse(tree.body[0].body[-1]) == "return 1"
+
+
+def test_a_function_to_be_written_keeps_its_docstring():
+    doc = '    """First.\n\n    Args:\n        x: a number.\n    """\n'
+    stub = f'def f(x):\n{doc}    raise NotImplementedError("f: assignment1/knn, section 3")'
+    wrapped = f'def f(x):\n{doc}    raise NotImplementedError(\n        "f: assignment1/knn, section 3"\n    )'
+    assert tidy(stub) == stub
+    assert tidy(wrapped) == wrapped
+    for other in ('raise NotImplementedError("abstract")', "raise NotImplementedError", "return x", "raise"):
+        assert tidy(f"def f(x):\n{doc}    {other}") == f'def f(x):\n    """First."""\n    {other}'
+
+
+def test_of_a_class_only_the_method_to_be_written_keeps_it():
+    doc = '"""First.\n\n        Second.\n        """'
+    stub = f'    def f(self):\n        {doc}\n        raise NotImplementedError("A.f: assignment1/knn, section 3")'
+    source = f'class A:\n    """A.\n\n    More.\n    """\n\n{stub}\n\n    def g(self):\n        {doc}'
+    assert tidy(source) == f'class A:\n    """A."""\n\n{stub}\n\n    def g(self):\n        """First."""'
