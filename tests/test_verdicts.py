@@ -141,7 +141,7 @@ HINTS = [
     ("every entry of got is 0.1", np.full((6, 4), 0.1), V, at(np.full((6, 4), 0.1), (0, 0), 0.2)),
     ("True where expected is False", ~(V > 0), V > 0, np.abs(V) < 0.5),
     ("got holds NaN at [2, 1] (1 of 24)", at(V, (2, 1), np.nan), V, at(V, (2, 1), 1e9)),
-    ("got holds inf at [2, 1] (1 of 24)", at(V, (2, 1), -np.inf), V, at(V, (2, 1), 1e300)),
+    ("got holds -inf at [2, 1] (1 of 24)", at(V, (2, 1), -np.inf), V, at(V, (2, 1), 1e300)),
     ("its dtype is float32", V.astype(np.float32), V, V.astype(np.float32) + np.float32(0.01) * rng.rand(6, 4)),
     ("went through float32", V.astype(np.float32).astype(float), V, V * (1 + 1e-7 * rng.rand(6, 4))),
     ("(24,) and (24, 1): keepdims?", V.ravel(), V.reshape(24, 1), -V.ravel()),

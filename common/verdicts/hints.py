@@ -78,7 +78,7 @@ def _of_typical(
 
 def _of_values(x: np.ndarray, y: np.ndarray) -> str:
     """NaN, zeros, one number everywhere."""
-    for name, test in (("NaN", np.isnan), ("inf", np.isinf)):
+    for name, test in (("NaN", np.isnan), ("inf", np.isposinf), ("-inf", np.isneginf)):
         for who, values in (("got", x), ("expected", y)):
             bad = test(values)
             if bad.any():
