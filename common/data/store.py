@@ -5,6 +5,7 @@ files, `make data`). `WORKBOOK_EDITION` = pocket | full | auto chooses; `WORKBOO
 Nothing here downloads anything except `fetch`.
 """
 
+import ast
 import hashlib
 import importlib
 import json
@@ -181,9 +182,31 @@ def _pocket_dir(data: DataSet) -> Path:
 
 def _artist(data: DataSet) -> str:
     """A fingerprint of the code that writes the pocket edition: when the code changes, so does the edition."""
-    package = data.pocket.rpartition(".")[0]
-    sources = sorted((f.name, f.read_bytes()) for f in resources.files(package).iterdir() if f.name[-3:] == ".py")
-    return hashlib.sha256(repr((data.pocket, sources)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((data.pocket, sorted(_sources(data.pocket).items()))).encode()).hexdigest()[:16]
+
+
+def _sources(module: str) -> dict[str, bytes]:
+    """Source of a module and of what it imports from its own package, directly or through others, by file name."""
+    package = module.rpartition(".")[0]
+    files = {f.name: f.read_bytes() for f in resources.files(package).iterdir() if f.name.endswith(".py")}
+    found, waiting = {}, [module]
+    while waiting:
+        file = f"{waiting.pop().removeprefix(package + '.')}.py"
+        if file in files and file not in found:
+            found[file] = files[file]
+            waiting += _imports(files[file])
+    return found
+
+
+def _imports(source: bytes) -> list[str]:
+    """Full names of the modules, and of the names taken from modules, that a source imports anywhere."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
 
 
 def _write(data: DataSet, artist: str, folder: Path) -> None:

@@ -48,10 +48,11 @@ def legs(pen: Pen, dice: Dice, feet, top: int, bottom: int, thick: int, colour, 
 
 def bird(pen: Pen, dice: Dice) -> None:
     """A bird on its legs, in flight, or swimming."""
-    dice.weighted({_bird_standing: 50, _bird_flying: 30, _duck: 20})(pen, dice)
+    dice.weighted({bird_standing: 50, bird_flying: 30, duck: 20})(pen, dice)
 
 
-def _bird_standing(pen: Pen, dice: Dice) -> None:
+def bird_standing(pen: Pen, dice: Dice) -> None:
+    """A bird on its legs."""
     body, breast = dice.near(dice.choice(FEATHERS)), dice.near(dice.choice(FEATHERS))
     beak, legs = dice.choice(((240, 170, 40), (220, 110, 40), (70, 65, 60))), dice.between(0, 22)
     for x in (-8, 14):
@@ -72,7 +73,8 @@ def _bird_standing(pen: Pen, dice: Dice) -> None:
     eye(pen, 54, -52, 9, WHITE if dice.chance(60) else None)
 
 
-def _bird_flying(pen: Pen, dice: Dice) -> None:
+def bird_flying(pen: Pen, dice: Dice) -> None:
+    """A bird in flight."""
     body = dice.near(dice.choice(FEATHERS))
     beak, lift = dice.choice(((240, 170, 40), (220, 110, 40), (70, 65, 60))), dice.between(-20, 16)
     pen.blob([(14, -4), (6, -40), (-20, -78 + lift), (-58, -96 + lift), (-44, -60 + lift), (-28, -10)], tone(body, 60))
@@ -98,7 +100,8 @@ def _bird_flying(pen: Pen, dice: Dice) -> None:
     eye(pen, 66, -15, 7)
 
 
-def _duck(pen: Pen, dice: Dice) -> None:
+def duck(pen: Pen, dice: Dice) -> None:
+    """A bird that swims; the water line is the lower edge of its body."""
     body, head = dice.near(dice.choice(FEATHERS)), dice.near(dice.choice(FEATHERS))
     neck = dice.between(0, 30)
     pen.blob([(-98, -10), (-60, 2), (0, 0), (40, 6), (66, 20), (44, 50), (-40, 52), (-78, 30)], body)
@@ -113,7 +116,7 @@ def _duck(pen: Pen, dice: Dice) -> None:
 
 def cat(pen: Pen, dice: Dice) -> None:
     """A cat sitting, walking, or its face."""
-    dice.weighted({_cat_sitting: 42, _cat_walking: 28, _cat_face: 30})(pen, dice)
+    dice.weighted({cat_sitting: 42, cat_walking: 28, _cat_face: 30})(pen, dice)
 
 
 def _cat_head(pen: Pen, dice: Dice, x: int, y: int, r: int, fur) -> None:
@@ -144,7 +147,8 @@ def _cat_head(pen: Pen, dice: Dice, x: int, y: int, r: int, fur) -> None:
     pen.poly([at(-15, 22), at(15, 22), at(0, 42)], (215, 100, 110))
 
 
-def _cat_sitting(pen: Pen, dice: Dice) -> None:
+def cat_sitting(pen: Pen, dice: Dice) -> None:
+    """A cat that sits and looks at us."""
     fur, side = dice.near(dice.choice(FURS)), dice.choice((-1, 1))
     pen.limb([(30 * side, 80), (72 * side, 74), (88 * side, 40), (76 * side, 10)], (20, 20, 18, 12), tone(fur, 78))
     pen.blob([(-28, -20), (28, -20), (48, 40), (52, 84), (0, 94), (-52, 84), (-48, 40)], fur)
@@ -157,7 +161,8 @@ def _cat_sitting(pen: Pen, dice: Dice) -> None:
     _cat_head(pen, dice, 0, -34, 42, fur)
 
 
-def _cat_walking(pen: Pen, dice: Dice) -> None:
+def cat_walking(pen: Pen, dice: Dice) -> None:
+    """A cat that walks, from the side."""
     fur, tip = dice.near(dice.choice(FURS)), dice.between(-16, 12)
     pen.limb([(-66, 4), (-88, -24), (-84 + tip, -62), (-66 + tip, -84)], (18, 16, 14, 10), fur)
     legs(pen, dice, (-58, -44, 18, 32), 24, 80, 15, fur, 14)
@@ -177,7 +182,7 @@ def _cat_face(pen: Pen, dice: Dice) -> None:
 
 def dog(pen: Pen, dice: Dice) -> None:
     """A dog standing, sitting, or its face."""
-    dice.weighted({_dog_standing: 40, _dog_sitting: 30, _dog_face: 30})(pen, dice)
+    dice.weighted({dog_standing: 40, dog_sitting: 30, _dog_face: 30})(pen, dice)
 
 
 def _dog_head(pen: Pen, dice: Dice, x: int, y: int, r: int, fur, ear) -> None:
@@ -211,7 +216,8 @@ def _dog_head(pen: Pen, dice: Dice, x: int, y: int, r: int, fur, ear) -> None:
         )
 
 
-def _dog_sitting(pen: Pen, dice: Dice) -> None:
+def dog_sitting(pen: Pen, dice: Dice) -> None:
+    """A dog that sits and looks at us."""
     fur, side = dice.near(dice.choice(FURS)), dice.choice((-1, 1))
     pen.limb([(30 * side, 82), (70 * side, 66), (90 * side, 40)], (16, 14, 8), tone(fur, 80))
     pen.blob([(-34, -10), (34, -10), (46, 40), (56, 86), (0, 92), (-56, 86), (-46, 40)], fur)
@@ -223,7 +229,8 @@ def _dog_sitting(pen: Pen, dice: Dice) -> None:
     _dog_head(pen, dice, 0, -44, 44, fur, tone(fur, 60))
 
 
-def _dog_standing(pen: Pen, dice: Dice) -> None:
+def dog_standing(pen: Pen, dice: Dice) -> None:
+    """A dog that stands, from the side."""
     fur, patch = dice.near(dice.choice(FURS)), dice.near(dice.choice(FURS))
     wag = dice.between(-14, 14)
     pen.limb([(-64, -8), (-84, -34), (-94 + wag, -64)], (16, 12, 6), fur)

@@ -58,10 +58,11 @@ def _deer_face(pen: Pen, dice: Dice) -> None:
 
 def horse(pen: Pen, dice: Dice) -> None:
     """A horse standing or galloping, or its head."""
-    dice.weighted({_horse_body: 72, _horse_head: 28})(pen, dice)
+    dice.weighted({horse_body: 72, _horse_head: 28})(pen, dice)
 
 
-def _horse_body(pen: Pen, dice: Dice) -> None:
+def horse_body(pen: Pen, dice: Dice) -> None:
+    """A horse on its legs, from the side."""
     fur, mane = dice.near(dice.choice(FURS)), dice.near(dice.choice(MANES))
     legs(pen, dice, (-58, -42, 22, 36), 20, 94, 15, fur, dice.choice((6, 14, 30)))
     wave = dice.between(-10, 14)

@@ -36,7 +36,7 @@ FOLIAGE = ((50, 95, 45), (75, 120, 55), (35, 70, 45), (150, 120, 45), (165, 85, 
 FLOWERS = ((240, 220, 90), (240, 240, 240), (215, 80, 90), (150, 110, 190))
 
 
-def _bands(page: Pen, top: int, bottom: int, upper, lower, steps: int = 10) -> None:
+def bands(page: Pen, top: int, bottom: int, upper, lower, steps: int = 10) -> None:
     """A vertical gradient in flat bands."""
     for i in range(steps):
         y = top + (bottom - top) * i // steps
@@ -45,27 +45,29 @@ def _bands(page: Pen, top: int, bottom: int, upper, lower, steps: int = 10) -> N
 
 def _sky(page: Pen, dice: Dice, horizon: int) -> None:
     upper, lower = dice.choice(SKIES)
-    _bands(page, -101, horizon, dice.near(upper, 20), dice.near(lower, 20))
+    bands(page, -101, horizon, dice.near(upper, 20), dice.near(lower, 20))
     if dice.chance(20):
         x, y = dice.between(-90, 90), dice.between(-90, max(-80, horizon - 30))
         page.oval(x, y, 15, 15, (255, 240, 170))
     for _ in range(dice.between(0, 3)):
         x, y = dice.between(-100, 100), dice.between(-95, max(-80, horizon - 10))
-        _cloud(page, dice, x, y, mix(lower, (250, 250, 250), 70))
+        cloud(page, dice, x, y, mix(lower, (250, 250, 250), 70))
 
 
-def _cloud(page: Pen, dice: Dice, x: int, y: int, colour) -> None:
+def cloud(page: Pen, dice: Dice, x: int, y: int, colour) -> None:
+    """A cloud of three ovals."""
     for _ in range(3):
         page.oval(x + dice.between(-26, 26), y + dice.between(-7, 7), dice.between(14, 32), dice.between(6, 14), colour)
 
 
-def _hills(page: Pen, dice: Dice, horizon: int) -> None:
+def hills(page: Pen, dice: Dice, horizon: int) -> None:
     colour = dice.near(mix(dice.choice(FOLIAGE), (170, 185, 200), dice.between(20, 65)))
     ridge = [(x, horizon - dice.between(2, 32)) for x in range(-120, 121, 40)]
     page.blob([*ridge, (130, horizon + 20), (-130, horizon + 20)], colour)
 
 
-def _tree(page: Pen, dice: Dice, x: int, foot: int, height: int) -> None:
+def tree(page: Pen, dice: Dice, x: int, foot: int, height: int) -> None:
+    """A fir or a broad tree whose trunk begins at `foot`."""
     leaf = dice.near(dice.choice(FOLIAGE))
     page.limb([(x, foot), (x, foot - height // 2)], (height // 8 + 3, height // 10 + 2), (85, 62, 45))
     if dice.chance(40):  # a fir
@@ -77,7 +79,8 @@ def _tree(page: Pen, dice: Dice, x: int, foot: int, height: int) -> None:
         page.oval(x + height // 8, foot - height * 3 // 5, height // 5, height // 5, tone(leaf, 78))
 
 
-def _house(page: Pen, dice: Dice, x: int, foot: int, height: int) -> None:
+def house(page: Pen, dice: Dice, x: int, foot: int, height: int) -> None:
+    """A house whose wall begins at `foot`."""
     wall = dice.near(dice.choice(WALLS))
     width = dice.between(height // 2, height)
     page.box(x - width // 2, foot - height, x + width // 2, foot, wall)
@@ -100,9 +103,9 @@ def _house(page: Pen, dice: Dice, x: int, foot: int, height: int) -> None:
 def _behind(page: Pen, dice: Dice, horizon: int) -> None:
     """Hills, trees and houses standing on the horizon."""
     if dice.chance(50):
-        _hills(page, dice, horizon)
+        hills(page, dice, horizon)
     for _ in range(dice.between(0, 3)):
-        thing = _tree if dice.chance(65) else _house
+        thing = tree if dice.chance(65) else house
         thing(page, dice, dice.between(-100, 100), horizon + dice.between(0, 10), dice.between(24, 70))
 
 
@@ -110,7 +113,7 @@ def sky(page: Pen, dice: Dice) -> None:
     """Nothing but sky, sometimes with land far below."""
     _sky(page, dice, 120)
     if dice.chance(30):
-        _hills(page, dice, dice.between(80, 100))
+        hills(page, dice, dice.between(80, 100))
 
 
 def sea(page: Pen, dice: Dice) -> None:
@@ -118,9 +121,9 @@ def sea(page: Pen, dice: Dice) -> None:
     horizon = dice.between(-40, 40)
     _sky(page, dice, horizon)
     if dice.chance(35):
-        _hills(page, dice, horizon)
+        hills(page, dice, horizon)
     water = dice.near(dice.choice(SEAS), 18)
-    _bands(page, horizon, 101, tone(water, 120), tone(water, 80), 8)
+    bands(page, horizon, 101, tone(water, 120), tone(water, 80), 8)
     for _ in range(dice.between(3, 9)):
         x, y = dice.between(-100, 100), dice.between(horizon + 6, 100)
         page.limb(
@@ -151,7 +154,7 @@ def meadow(page: Pen, dice: Dice) -> None:
     _sky(page, dice, horizon)
     _behind(page, dice, horizon)
     ground = dice.near(dice.choice(GROUNDS), 18)
-    _bands(page, horizon, 101, tone(ground, 115), tone(ground, 85), 8)
+    bands(page, horizon, 101, tone(ground, 115), tone(ground, 85), 8)
     for _ in range(dice.between(3, 12)):
         x, y = dice.between(-100, 100), dice.between(horizon + 8, 100)
         if dice.chance(65):
@@ -212,7 +215,7 @@ def room(page: Pen, dice: Dice) -> None:
 def plain(page: Pen, dice: Dice) -> None:
     """A soft gradient between two colours."""
     colours = WALLS + FLOORS + SEAS + GROUNDS + tuple(s[0] for s in SKIES)
-    _bands(page, -101, 101, dice.near(dice.choice(colours), 25), dice.near(dice.choice(colours), 25), 10)
+    bands(page, -101, 101, dice.near(dice.choice(colours), 25), dice.near(dice.choice(colours), 25), 10)
 
 
 def foreground(page: Pen, dice: Dice) -> None:

@@ -26,10 +26,11 @@ def _wheel(pen: Pen, x: int, y: int, r: int) -> None:
 
 def plane(pen: Pen, dice: Dice) -> None:
     """An aeroplane: an airliner from the side, one from above, or a propeller plane."""
-    dice.weighted({_airliner: 45, _plane_from_above: 30, _propeller_plane: 25})(pen, dice)
+    dice.weighted({airliner: 45, plane_from_above: 30, propeller_plane: 25})(pen, dice)
 
 
-def _airliner(pen: Pen, dice: Dice) -> None:
+def airliner(pen: Pen, dice: Dice) -> None:
+    """An airliner from the side."""
     body = dice.near(dice.choice(((235, 235, 240), (215, 220, 225), (170, 175, 185), *PAINTS)))
     fin = dice.near(dice.choice(PAINTS))
     dark, sweep = tone(body, 68), dice.between(-8, 8)
@@ -49,7 +50,8 @@ def _airliner(pen: Pen, dice: Dice) -> None:
     pen.oval(4 + sweep // 2, 32, 17, 9, tone(fin, 80))
 
 
-def _plane_from_above(pen: Pen, dice: Dice) -> None:
+def plane_from_above(pen: Pen, dice: Dice) -> None:
+    """An aeroplane from above."""
     body = dice.near(dice.choice(((235, 235, 240), (150, 160, 165), *PAINTS)))
     wing, sweep, jet = tone(body, 82), dice.between(10, 50), dice.chance(40)
     for side in (-1, 1):
@@ -66,7 +68,8 @@ def _plane_from_above(pen: Pen, dice: Dice) -> None:
     pen.oval(70, 0, 12, 8, (45, 55, 75))
 
 
-def _propeller_plane(pen: Pen, dice: Dice) -> None:
+def propeller_plane(pen: Pen, dice: Dice) -> None:
+    """A small aeroplane with a propeller."""
     body, wing = dice.near(dice.choice(PAINTS)), dice.near(dice.choice(PAINTS))
     pen.poly([(-90, -6), (-98, -42), (-78, -44), (-56, -10)], wing)
     pen.blob([(-96, -4), (-40, -20), (10, -30), (45, -24), (74, -18), (82, 2), (66, 20), (10, 24), (-50, 12)], body)
@@ -87,10 +90,11 @@ def _propeller_plane(pen: Pen, dice: Dice) -> None:
 
 def car(pen: Pen, dice: Dice) -> None:
     """A car from the side or from the front."""
-    dice.weighted({_car_side: 68, _car_front: 32})(pen, dice)
+    dice.weighted({car_side: 68, car_front: 32})(pen, dice)
 
 
-def _car_side(pen: Pen, dice: Dice) -> None:
+def car_side(pen: Pen, dice: Dice) -> None:
+    """A car from the side."""
     body, glass = dice.near(dice.choice(PAINTS)), dice.choice(GLASS)
     roof = dice.choice(
         (
@@ -117,7 +121,8 @@ def _car_side(pen: Pen, dice: Dice) -> None:
         _wheel(pen, x, 32, 21)
 
 
-def _car_front(pen: Pen, dice: Dice) -> None:
+def car_front(pen: Pen, dice: Dice) -> None:
+    """A car from the front."""
     body, glass = dice.near(dice.choice(PAINTS)), dice.choice(GLASS)
     high = dice.between(-60, -46)
     for side in (-1, 1):
@@ -139,7 +144,7 @@ def _car_front(pen: Pen, dice: Dice) -> None:
 
 def ship(pen: Pen, dice: Dice) -> None:
     """A steamer, a sailing boat or a freighter; the pen's y = 40 is the water line."""
-    dice.weighted({_steamer: 40, _sailing_boat: 35, _freighter: 25})(pen, dice)
+    dice.weighted({steamer: 40, sailing_boat: 35, freighter: 25})(pen, dice)
 
 
 def _hull(pen: Pen, dice: Dice, colour, deck: int, bow: int) -> None:
@@ -154,7 +159,8 @@ def _wake(pen: Pen) -> None:
     pen.poly([(-112, 54), (-80, 46), (80, 46), (114, 54), (60, 56), (-60, 56)], foam)
 
 
-def _steamer(pen: Pen, dice: Dice) -> None:
+def steamer(pen: Pen, dice: Dice) -> None:
+    """A steamer."""
     hull = dice.near(dice.choice(PAINTS))
     house = dice.near(dice.choice(((240, 240, 235), (235, 225, 200), (200, 205, 210))))
     funnel = dice.near(dice.choice(PAINTS))
@@ -175,7 +181,8 @@ def _steamer(pen: Pen, dice: Dice) -> None:
     _wake(pen)
 
 
-def _sailing_boat(pen: Pen, dice: Dice) -> None:
+def sailing_boat(pen: Pen, dice: Dice) -> None:
+    """A boat under sail."""
     sail = dice.near(dice.choice(((245, 245, 240), (240, 230, 200), (245, 245, 240), *PAINTS)))
     jib, lean = dice.near(dice.choice((sail, dice.choice(PAINTS)))), dice.between(-4, 8)
     pen.poly([(-2, -98), (-2, 8), (-70 + lean, 8), (-46, -30)], sail)
@@ -188,7 +195,8 @@ def _sailing_boat(pen: Pen, dice: Dice) -> None:
     _wake(pen)
 
 
-def _freighter(pen: Pen, dice: Dice) -> None:
+def freighter(pen: Pen, dice: Dice) -> None:
+    """A ship with crates on its deck."""
     hull = dice.near(dice.choice(PAINTS))
     pen.poly([(-86, 8), (-86, -56), (-52, -56), (-52, 8)], (235, 232, 222))
     pen.box(-86, -48, -50, -38, (50, 60, 85))
