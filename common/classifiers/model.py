@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,13 +19,15 @@ class Model:
     """A classifier built from layers.
 
     A subclass draws its `params` in `__init__`, computes scores in `forward` and gradients in `backward`, and names in
-    `settings` the arguments that make a model of its sizes; its `__init__` also takes `weight_scale` and `rng`.
+    `settings` the arguments that make a model of its sizes; its `__init__` also takes those in `UNTRAINED`.
 
     Attributes:
         params: arrays by name; names that begin with W are weights and are regularised.
         reg: strength of the L2 term.
         dtype: of the parameters and of all computing.
     """
+
+    UNTRAINED: ClassVar[dict[str, Any]] = {"weight_scale": 0, "rng": 0}  # where `load` replaces the parameters anyway
 
     def __init__(self, reg: float, dtype: type):
         """
@@ -101,8 +103,8 @@ class Model:
         if saved.get("class") != type(self).__name__:
             raise ValueError(f"{path} holds a {saved.get('class', 'model')}, not a {type(self).__name__}")
         settings = saved["settings"] | ({"dtype": np.dtype(dtype).name} if dtype else {})
-        checkpoint.restore(type(self)(**settings, weight_scale=0, rng=0), saved)  # an error here changes nothing
-        self.__init__(**settings, weight_scale=0, rng=0)
+        checkpoint.restore(type(self)(**settings, **self.UNTRAINED), saved)  # an error here changes nothing
+        self.__init__(**settings, **self.UNTRAINED)
         checkpoint.restore(self, saved)
         self.set_params(self.params)  # in the wanted precision, and so the running averages
         for bn_param in getattr(self, "bn_params", ()):
