@@ -149,6 +149,11 @@ class Canvas:
         self._covered[:] = False
         self._within_object = True
 
+    @property
+    def covered(self) -> np.ndarray:
+        """What the present or the last object covers, its outline not included: bool (side, side) of fine pixels."""
+        return self._covered
+
     def finish_object(self, outline: tuple[int, int, int] | None, width: int = 1) -> tuple[int, int, int, int] | None:
         """Draw the outline around all shapes since `start_object`.
 

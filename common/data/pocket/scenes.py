@@ -61,6 +61,7 @@ def cloud(page: Pen, dice: Dice, x: int, y: int, colour) -> None:
 
 
 def hills(page: Pen, dice: Dice, horizon: int) -> None:
+    """A ridge above the horizon, pale with distance."""
     colour = dice.near(mix(dice.choice(FOLIAGE), (170, 185, 200), dice.between(20, 65)))
     ridge = [(x, horizon - dice.between(2, 32)) for x in range(-120, 121, 40)]
     page.blob([*ridge, (130, horizon + 20), (-130, horizon + 20)], colour)

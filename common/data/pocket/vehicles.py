@@ -142,6 +142,26 @@ def car_front(pen: Pen, dice: Dice) -> None:
     pen.box(-20, 32, 20, 42, (235, 235, 225))
 
 
+def bus(pen: Pen, dice: Dice) -> None:
+    """A bus from the side."""
+    body, glass = dice.near(dice.choice(PAINTS)), dice.choice(GLASS)
+    hull = [(-98, -46), (-88, -60), (84, -60), (96, -44), (99, 8), (99, 36), (-98, 36)]
+    pen.poly(hull, body)
+    pen.box(-110, 10, 110, 40, tone(body, 70), only=body)
+    pen.box(-110, -6, 110, 0, tone(body, 150), only=body)
+    for x in range(-90, 50, 24):
+        pen.box(x, -46, x + 19, -12, glass)
+        pen.poly([(x + 4, -46), (x + 12, -46), (x + 5, -12), (x, -12)], tone(glass, 150), only=glass)
+    pen.box(58, -46, 78, 30, tone(glass, 70))
+    pen.box(67, -44, 69, 30, body)
+    pen.poly([(83, -46), (90, -46), (97, -10), (83, -10)], glass)
+    pen.oval(94, 18, 6, 7, LAMP)
+    pen.box(-99, 8, -93, 20, (190, 30, 30))
+    for x in (-62, 32):
+        pen.oval(x, 34, 25, 24, tone(body, 40), only=body)
+        _wheel(pen, x, 38, 20)
+
+
 def ship(pen: Pen, dice: Dice) -> None:
     """A steamer, a sailing boat or a freighter; the pen's y = 40 is the water line."""
     dice.weighted({steamer: 40, sailing_boat: 35, freighter: 25})(pen, dice)
