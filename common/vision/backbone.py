@@ -144,7 +144,7 @@ class Backbone(nn.Module):
             TypeError, ValueError: as `preprocess` and `index`; grid or batch_size below 1.
         """
         checked_sizes(grid=grid, batch_size=batch_size)
-        layer, pictures, rows = self.index(layer or self.feature_layer), _each(images), []
+        layer, pictures, rows = self.index(self.feature_layer if layer is None else layer), _each(images), []
         with torch.no_grad():
             for start in progress(range(0, len(pictures), batch_size), desc="features", unit="batch"):
                 maps = self.features(self.preprocess(pictures[start : start + batch_size]), layer)

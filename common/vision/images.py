@@ -15,7 +15,7 @@ from torch import Tensor
 
 from common.validate import checked_sizes
 
-# Mean and standard deviation by colour of the ImageNet training pictures, in [0, 1]; torchvision's networks expect them.
+# Mean and standard deviation by colour of the ImageNet training pictures, in [0, 1], as torchvision's networks expect.
 SQUEEZENET_MEAN = (0.485, 0.456, 0.406)
 SQUEEZENET_STD = (0.229, 0.224, 0.225)
 
@@ -189,3 +189,31 @@ def checked_picture(X: Tensor, name: str, *, channels: int | None = 3, least: in
         size = f" of at least {least} x {least} pixels" if least > 1 else ""
         raise ValueError(f"{name} must have shape ({pictures}, {colours}, H, W){size}, got {tuple(X.shape)}")
     return X
+
+
+# Sizes -------------------------------------------------------------------------------------------------------
+
+
+def resize(X: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pictures (N, C, H, W) at another size (height, width), bilinear; X itself if it has that size."""
+    if tuple(X.shape[2:]) == tuple(size):
+        return X
+    return torch.nn.functional.interpolate(X, size=tuple(size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def octave_sizes(size: tuple[int, int], octaves: int = 1, scale: float = 1.4, least: int = 32) -> list[tuple[int, int]]:
+    """Sizes from small to `size`, each `scale` times the one before; none has a side below `least`.
+
+    Args:
+        size: (height, width) of the last one.
+        octaves: how many at most; the last one is always there.
+        scale: above 1.
+        least: pixels.
+    Raises:
+        ValueError: octaves below 1, or scale not above 1.
+    """
+    checked_sizes(octaves=octaves)
+    if not 1 < scale < float("inf"):
+        raise ValueError(f"scale must be a finite number above 1, got {scale}")
+    sizes = [tuple(round(side / scale**k) for side in size) for k in reversed(range(octaves))]
+    return [s for s in sizes[:-1] if min(s) >= least] + sizes[-1:]

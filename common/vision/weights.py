@@ -117,7 +117,8 @@ def _read(file: Path) -> dict[str, Tensor]:
     try:
         saved = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"{file} is not a readable file of weights: {str(error).splitlines()[0]}") from error
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{file} is not a readable file of weights: {reason}") from error
     if not isinstance(saved, dict) or not all(torch.is_tensor(value) for value in saved.values()):
         raise ValueError(f"{file} is not a readable file of weights: it does not hold a dict of tensors")
     return saved
