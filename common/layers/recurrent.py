@@ -68,7 +68,8 @@ def rnn_forward(x: Array, h0: Array, Wx: Array, Wh: Array, b: Array) -> tuple[Ar
     h = np.empty((T + 1, N, H), np.result_type(x, Wx))
     h[0] = h0
     ### BEGIN SOLUTION rnn_captioning, 2
-    h[1:] = x @ Wx + b  # what no state is needed for, of all steps at once
+    as_rows(h[1:])[:] = as_rows(x) @ Wx  # what no state is needed for, of all steps at once
+    h[1:] += b
     for t in range(T):
         h[t + 1] += h[t] @ Wh
         np.tanh(h[t + 1], out=h[t + 1])
@@ -96,7 +97,7 @@ def rnn_backward(dh: Array, cache: tuple) -> tuple[Array, ...]:
         dz[t] += dcarried
         dz[t] *= 1 - h[t + 1] ** 2
         dcarried = dz[t] @ Wh.T
-    dx = dz @ Wx.T  # (T, N, D)
+    dx = (as_rows(dz) @ Wx.T).reshape(x.shape)  # (T, N, D)
     dWx, dWh, db = as_rows(x).T @ as_rows(dz), as_rows(h[:-1]).T @ as_rows(dz), as_rows(dz).sum(axis=0)
     ### END SOLUTION
     return dx.swapaxes(0, 1), dcarried, dWx, dWh, db
@@ -199,7 +200,8 @@ def lstm_forward(x: Array, h0: Array, Wx: Array, Wh: Array, b: Array) -> tuple[A
     h, c, tanh_c = (np.zeros((steps, N, H), np.result_type(x, Wx)) for steps in (T + 1, T + 1, T))
     h[0] = h0
     ### BEGIN SOLUTION lstm_captioning, 2
-    gates = x @ Wx + b  # (T, N, 4H): what no state is needed for, of all steps at once; becomes i, f, o, g
+    gates = (as_rows(x) @ Wx).reshape(T, N, 4 * H)  # what no state is needed for, of all steps at once
+    gates += b
     for t in range(T):
         gates[t] += h[t] @ Wh
         i, f, o, g = activate_gates(gates[t])
@@ -235,7 +237,7 @@ def lstm_backward(dh: Array, cache: tuple) -> tuple[Array, ...]:
         da_g[:] = dc * i * (1 - g**2)
         dc *= f  # what the step before gets
         dcarried = da[t] @ Wh.T
-    dx = da @ Wx.T  # (T, N, D)
+    dx = (as_rows(da) @ Wx.T).reshape(x.shape)  # (T, N, D)
     dWx, dWh, db = as_rows(x).T @ as_rows(da), as_rows(h[:-1]).T @ as_rows(da), as_rows(da).sum(axis=0)
     ### END SOLUTION
     return dx.swapaxes(0, 1), dcarried, dWx, dWh, db
