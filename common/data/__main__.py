@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(_row(name) for name in DATASETS))
         return 0
     try:
-        return max(_fetch(name) for name in options.names or DATASETS)
+        return max(_fetch(name) for name in options.names or _fetchable())
     except KeyboardInterrupt:
         print("stopped; the next `make data` continues here", file=sys.stderr)
         return 130
@@ -48,9 +48,17 @@ def _known(name: str) -> str:
 
 def _row(name: str) -> str:
     data = DATASETS[name]
-    size = sum(archive.size for archive in data.archives) / 1e6
+    size = f"{sum(archive.size for archive in data.archives) / 1e6:8.1f} MB" if data.archives else "    by hand"
     state = "there" if store.is_there(name) else "not there"
-    return f"{name:12} {data.title:12} {size:8.1f} MB  {state:9}  {data.full_note}"
+    return f"{name:13} {data.title:15} {size}  {state:9}  {data.full_note}"
+
+
+def _fetchable() -> list[str]:
+    """The data sets that can be downloaded; says of the others how they get here."""
+    for name, data in DATASETS.items():
+        if data.by_hand and not store.is_there(name):
+            print(f"--  {data.title} is not downloaded: {data.by_hand}", flush=True)
+    return [name for name, data in DATASETS.items() if not data.by_hand]
 
 
 def _fetch(name: str) -> int:

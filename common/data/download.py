@@ -41,13 +41,15 @@ def fetch(data: DataSet, root: Path) -> Path:
     Returns:
         The folder with the published files.
     Raises:
-        DownloadError: no address served the right bytes.
+        DownloadError: no address served the right bytes, or the reader has to put the files there by hand.
         ValueError: an archive holds unsafe members, or not the published files.
         OSError: the files cannot be written; the error names the place.
     """
     folder = root / data.folder
     if is_intact(data, folder):
         return folder
+    if data.by_hand:
+        raise DownloadError(f"{data.title} has to be put there by hand: {data.by_hand}")
     with os_errors_name(root):
         root.mkdir(parents=True, exist_ok=True)
     brought = [archive for archive in data.archives if (root / archive.filename).exists()]
@@ -60,8 +62,12 @@ def fetch(data: DataSet, root: Path) -> Path:
 
 
 def is_intact(data: DataSet, folder: Path) -> bool:
-    """True if every published file is in the folder with its checksum."""
-    return all(matches(folder / file, *known) for file, known in data.files.items())
+    """True if every published file is in the folder, with its checksum where one is known."""
+    return all(_is_published(folder / file, known) for file, known in data.files.items())
+
+
+def _is_published(path: Path, known: tuple[int, str] | None) -> bool:
+    return matches(path, *known) if known else path.is_file()
 
 
 def obtain(archive: Archive, root: Path) -> Path:
@@ -196,7 +202,7 @@ def _unpack(data: DataSet, paths: list[Path], draft: Path) -> None:
             _untar(path, data.folder, draft)
         else:
             shutil.copy(path, draft / archive.filename)
-    bad = [file for file, known in data.files.items() if not matches(draft / file, *known)]
+    bad = [file for file, known in data.files.items() if not _is_published(draft / file, known)]
     if bad:
         raise ValueError(f"{', '.join(p.name for p in paths)} do not hold the published {', '.join(bad)}")
 

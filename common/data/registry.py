@@ -31,21 +31,25 @@ class DataSet:
         name: what the code calls it ("cifar10").
         title: what people call it ("CIFAR-10").
         folder: its folder, under the data root (full) and under `pocket/` there (pocket).
-        files: file -> (bytes, checksum) of the published files that the loader reads.
+        files: file -> (bytes, checksum) of the published files that the loader reads; None where neither is known to
+            us, so that only its presence can be asked for.
         archives: what to download.
         pocket: the module whose `write(folder)` draws or copies the pocket edition.
         full_note: what the full edition holds, in a few words.
         pocket_note: what the pocket edition holds, in a few words.
+        by_hand: for a data set without archives, which we cannot verify and so do not download: what the reader
+            puts where.
     """
 
     name: str
     title: str
     folder: str
-    files: Mapping[str, tuple[int, str]]
+    files: Mapping[str, tuple[int, str] | None]
     archives: tuple[Archive, ...]
     pocket: str
     full_note: str = ""
     pocket_note: str = ""
+    by_hand: str = ""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -85,7 +89,30 @@ CIFAR10 = DataSet(
     pocket_note="10,000 + 2,000 drawn pictures",
 )
 
-DATASETS: dict[str, DataSet] = {entry.name: entry for entry in (CIFAR10,)}
+COCO_CAPTIONS = DataSet(
+    name="coco_captions",
+    title="COCO captions",
+    folder="coco_captioning",
+    files={
+        "coco2014_captions.h5": None,
+        "coco2014_vocab.json": (24226, "sha256:0cf30d2a349e9d24df4c9b0fa3dca46ad69b05876595546fdd690559a8c8da53"),
+        "train2014_vgg16_fc7_pca.h5": None,
+        "val2014_vgg16_fc7_pca.h5": None,
+        "train2014_urls.txt": None,
+        "val2014_urls.txt": None,
+    },
+    archives=(),
+    pocket="common.data.pocket.captions",
+    full_note="features and captions of 82,783 + 40,504 photographs",
+    pocket_note="2,500 + 500 drawn scenes, five captions each",
+    by_hand=(
+        "unpack coco_captioning.zip of CS231n (about 1 GB, http://cs231n.stanford.edu/coco_captioning.zip) so that its "
+        "files lie in coco_captioning/ in the data root. We know no checksum of it: of its files only coco2014_vocab.json "
+        "is compared with the published one"
+    ),
+)
+
+DATASETS: dict[str, DataSet] = {entry.name: entry for entry in (CIFAR10, COCO_CAPTIONS)}
 
 
 def describe(name: str) -> DataSet:

@@ -61,10 +61,17 @@ def edition(name: str) -> str:
     missing = _missing(data)
     if missing and wanted == "full":
         raise FileNotFoundError(
-            f"WORKBOOK_EDITION=full, but {missing[0]} is missing. {COMMAND.format(name=name)} downloads it from "
-            f"{data.addresses[0]}; WORKBOOK_EDITION=pocket works without"
+            f"WORKBOOK_EDITION=full, but {missing[0]} is missing. {_remedy(data)}; "
+            "WORKBOOK_EDITION=pocket works without"
         )
     return "pocket" if missing else "full"
+
+
+def _remedy(data: DataSet) -> str:
+    """How the published files get here."""
+    if data.by_hand:
+        return f"To get it, {data.by_hand}"
+    return f"{COMMAND.format(name=data.name)} downloads it from {data.addresses[0]}"
 
 
 def is_there(name: str) -> bool:
@@ -94,7 +101,8 @@ def edition_line(name: str) -> str:
         return _single_file_line(data)
     if edition(name) == "full":
         return f"{data.title}, full edition ({data.full_note}). For the pocket edition: WORKBOOK_EDITION=pocket."
-    return f"{data.title}, pocket edition ({data.pocket_note}). For the full edition: `make data`."
+    other = "put its files there by hand (datasets/README.md)" if data.by_hand else "`make data`"
+    return f"{data.title}, pocket edition ({data.pocket_note}). For the full edition: {other}."
 
 
 def _single_file_line(data: DataSet) -> str:
@@ -104,6 +112,8 @@ def _single_file_line(data: DataSet) -> str:
             f"{data.title}, full edition ({data.full_note}), with the long budgets named at the top. "
             'Back to the drawings: os.environ["WORKBOOK_EDITION"] = "pocket"'
         )
+    if data.by_hand:
+        return f"{data.title}, pocket edition ({data.pocket_note}). For the full edition, {data.by_hand}."
     megabytes = sum(archive.size for archive in data.archives) / 1e6
     return (
         f"{data.title}, pocket edition ({data.pocket_note}). For the published data ({megabytes:.0f} MB) run these two "
@@ -163,7 +173,7 @@ def _published(path: Path) -> tuple[int, str] | None:
     """Size and checksum of a published file that has this file's name and length."""
     size = size_of(path)
     known = [data.files[path.name] for data in DATASETS.values() if path.name in data.files]
-    return next((entry for entry in known if entry[0] == size), None)
+    return next((entry for entry in known if entry and entry[0] == size), None)
 
 
 # The pocket edition ------------------------------------------------------------------------------------------

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from common.data.pocket import animals, layout, places, vehicles
-from common.data.pocket.canvas import Canvas, Dice, Pen, tone
+from common.data.pocket.canvas import Canvas, Dice, Pen
 
 SIZE = 224
+OVERSAMPLE = 2  # fine pixels along each side of a pixel
 RGB = {
     "red": (205, 38, 38),
     "blue": (38, 78, 190),
@@ -55,9 +56,6 @@ def draw(scene: layout.Scene, rng: np.random.RandomState) -> tuple[np.ndarray, l
     places.paint(canvas, dice, scene.place, scene.sky, scene.horizon)
     masks = [_paint(canvas, thing, rng, dice) for thing in scene.things]
     return shrink(canvas.picture()), visible_boxes(masks)
-
-
-OVERSAMPLE = 2
 
 
 def _paint(canvas: Canvas, thing: layout.Thing, rng: np.random.RandomState, dice: Dice) -> np.ndarray:
