@@ -106,8 +106,8 @@ COCO_CAPTIONS = DataSet(
     full_note="features and captions of 82,783 + 40,504 photographs",
     pocket_note="2,500 + 500 drawn scenes, five captions each",
     by_hand=(
-        "unpack coco_captioning.zip of CS231n (about 1 GB, http://cs231n.stanford.edu/coco_captioning.zip) so that its "
-        "files lie in coco_captioning/ in the data root. We know no checksum of it: of its files only coco2014_vocab.json "
+        "unpack coco_captioning.zip of CS231n (about 1 GB, http://cs231n.stanford.edu/coco_captioning.zip) so that "
+        "its files lie in coco_captioning/ in the data root. We know no checksum of it: only coco2014_vocab.json "
         "is compared with the published one"
     ),
 )
