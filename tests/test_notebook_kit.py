@@ -9,6 +9,8 @@ import sys
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from common import notebook
@@ -132,6 +134,32 @@ def test_progress_is_silent_where_nobody_watches(monkeypatch, capsys, value, sil
     out, err = capsys.readouterr()
     assert out == ""
     assert ("folds" not in err) is silent
+
+
+BARS = """
+from common.progress import progress
+for _ in progress(range(3)):
+    pass
+with progress(total=2) as bar:
+    bar.write("half way")
+    bar.set_postfix(val="0.5")
+    bar.update(2)
+try:
+    for _ in progress(range(3)):
+        raise ValueError
+except ValueError:
+    print("stopped")
+"""
+
+
+def test_a_finished_bar_leaves_no_widget_in_the_notebook(monkeypatch):
+    monkeypatch.setenv("WORKBOOK_QUIET", "0")
+    made = new_notebook(cells=[new_code_cell(BARS)])
+    NotebookClient(made, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
+    outputs = made.cells[0].outputs
+    shown = [output["data"] for output in outputs if output.output_type == "display_data"]
+    assert shown == [{"text/plain": ""}] * 3, "three bars, each emptied when it closed"
+    assert [output["text"] for output in outputs if output.get("name") == "stdout"] == ["half way\n", "stopped\n"]
 
 
 # Source on the page ------------------------------------------------------------------------------------------
