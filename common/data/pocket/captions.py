@@ -77,7 +77,7 @@ def write(folder: Path, seed: int = 2014, counts: dict[str, int] | None = None, 
     scenes, sentences = {}, {}
     for split, count in counts.items():
         scenes[split], sentences[split] = _write_split(folder, seed, split, count, new_pairs)
-    vocabulary = words_by_frequency(sentence for told in sentences["train"] for sentence in told)
+    vocabulary = words_by_frequency(sentence for split in counts for told in sentences[split] for sentence in told)
     write_captions(folder, vocabulary, {split: rows(told, vocabulary) for split, told in sentences.items()})
     (folder / "scenes.json").write_text(json.dumps(scenes), encoding="utf-8")
 

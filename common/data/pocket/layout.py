@@ -181,8 +181,8 @@ def _beside(dice: Dice, place: str, sky: str, horizon: int) -> Scene:
 def _behind(dice: Dice, place: str, sky: str, horizon: int) -> Scene:
     far, near = _different(dice, PLACES[place], 2)
     side, foot = dice.choice((-1, 1)), dice.between(84, 91)
-    behind = _standing(dice, far, place, side * dice.between(24, 32), foot - dice.between(26, 34), dice.between(46, 54))
-    front = _standing(dice, near, place, -side * dice.between(24, 32), foot, dice.between(40, 48))
+    behind = _standing(dice, far, place, side * dice.between(17, 22), foot - dice.between(26, 34), dice.between(46, 54))
+    front = _standing(dice, near, place, -side * dice.between(17, 22), foot, dice.between(40, 48))
     return Scene(place, sky, horizon, (behind, front), ((0, "behind", 1),))
 
 
