@@ -112,7 +112,35 @@ COCO_CAPTIONS = DataSet(
     ),
 )
 
-DATASETS: dict[str, DataSet] = {entry.name: entry for entry in (CIFAR10, COCO_CAPTIONS)}
+IMAGENET_VAL = DataSet(
+    name="imagenet_val",
+    title="ImageNet samples",
+    folder="imagenet_val",
+    files={
+        "imagenet_val_25.npz": (
+            3940548,
+            "sha256:35141609d22457c791e8fbe10c2d3b09ed0d6a04b669173e9fbebb0b4915cd3c",
+        ),
+    },
+    archives=(
+        Archive(
+            filename="imagenet_val_25.npz",
+            size=3940548,
+            checksum="sha256:35141609d22457c791e8fbe10c2d3b09ed0d6a04b669173e9fbebb0b4915cd3c",
+            # CS231n's own, and the copy of a course at the University of Washington that uses it.
+            addresses=(
+                "https://cs231n.stanford.edu/imagenet_val_25.npz",
+                "https://courses.cs.washington.edu/courses/cse493g1/23au/resources/imagenet_val_25.npz",
+            ),
+            is_tar=False,
+        ),
+    ),
+    pocket="common.data.pocket.imagenet",
+    full_note="25 labelled photographs",
+    pocket_note="22 labelled photographs from installed packages",
+)
+
+DATASETS: dict[str, DataSet] = {entry.name: entry for entry in (CIFAR10, COCO_CAPTIONS, IMAGENET_VAL)}
 
 
 def describe(name: str) -> DataSet:

@@ -139,19 +139,22 @@ def fetch(name: str) -> Path:
     return download.fetch(describe(name), data_root())
 
 
-def verify(path: str | Path) -> None:
+def verify(path: str | Path, must_be_known: bool = False) -> None:
     """Compare a data file with the checksum known for it, if one is known.
 
     Known are the files of a pocket edition (from its marker) and published files (by name and size).
 
     Args:
         path: a file of a data set.
+        must_be_known: a file without a known checksum is an error, too: what it holds could run code.
     Raises:
         ValueError: the bytes are not those that were written or published.
     """
     path = Path(path)
     marker = _read_marker(path.parent)
     known = marker["files"].get(path.name) if marker else _published(path)
+    if known is None and must_be_known:
+        raise ValueError(f"{path} ({size_of(path)} bytes) is not the published file; it is not read")
     if known is None:
         return
     size, expected = known
