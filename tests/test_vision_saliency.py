@@ -153,6 +153,31 @@ def test_directions():
             gradients.unit_norm(bad)
 
 
+def test_natural_keeps_large_shapes():
+    """The slow wave of two waves of equal height comes out higher, by the ratio of the frequencies to the power."""
+    t = torch.arange(64, dtype=torch.float64)
+    for power in (0, 1, 1.5):
+        slow, fast = (
+            gradients.natural(torch.cos(2 * np.pi * k * t / 64).expand(1, 3, 64, 64), power=power) for k in (2, 8)
+        )
+        both = gradients.natural(
+            (torch.cos(2 * np.pi * 2 * t / 64) + torch.cos(2 * np.pi * 8 * t / 64)).expand(1, 3, 64, 64), power
+        )
+        amplitude = torch.fft.rfft(both[0, 1, 0]).abs()
+        np.testing.assert_allclose(amplitude[2] / amplitude[8], 4.0**power, rtol=1e-6)
+        for wave in (slow, fast, both):
+            np.testing.assert_allclose(wave.std(), 1, rtol=1e-6)
+
+
+def test_natural_goes_uphill():
+    """It is a positive definite matrix times the gradient, so its product with the gradient is positive."""
+    for seed in range(5):
+        for size in (7, 8):
+            g = pictures(1, size, seed)
+            assert (g * gradients.natural(g)).sum() > 0
+    assert not gradients.natural(torch.zeros(1, 3, 4, 4)).any()
+
+
 def test_feature_map_of_torchvisions_layout():
     class Net(nn.Module):
         def __init__(self):

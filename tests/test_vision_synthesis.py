@@ -101,7 +101,7 @@ class TestClassVisualization:
         seen = []
         got = create_class_visualization(
             3, net, torch.float64, size=64, octaves=2, num_iterations=8, learning_rate=20, show_every=4, rng=0,
-            show=lambda img, step: seen.append((tuple(img.shape[2:]), step)), direction=gradients.smoothed,
+            show=lambda img, step: seen.append((tuple(img.shape[2:]), step)), direction=gradients.natural,
         )  # fmt: skip
         with torch.no_grad():
             assert net(got)[0, 3] > net(torch.zeros_like(got))[0, 3]

@@ -52,7 +52,7 @@ class Backbone(nn.Module):
             self.register_buffer(name, value, persistent=False)
         self.register_buffer("lower", (0 - self.mean) / self.std, persistent=False)
         self.register_buffer("upper", (1 - self.mean) / self.std, persistent=False)
-        self.eval().requires_grad_(False)
+        self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     @property
     def labels(self) -> list[str]:
@@ -85,6 +85,7 @@ class Backbone(nn.Module):
             TypeError, ValueError: X is no such batch, or there is no such layer.
         """
         x = checked_picture(X, "X", least=SMALLEST)
+        x = x.contiguous(memory_format=torch.channels_last)  # channels side by side: faster on a CPU
         for stage in self.stages[: self.index(layer) + 1]:
             x = stage(x)
         return x
@@ -147,9 +148,7 @@ class Backbone(nn.Module):
         layer, pictures, rows = self.index(self.feature_layer if layer is None else layer), _each(images), []
         with torch.no_grad():
             for start in progress(range(0, len(pictures), batch_size), desc="features", unit="batch"):
-                X = self.preprocess(pictures[start : start + batch_size])
-                X = X.contiguous(memory_format=torch.channels_last)  # with small batches, half the time on a CPU
-                maps = self.features(X, layer)
+                maps = self.features(self.preprocess(pictures[start : start + batch_size]), layer)
                 rows.append(nn.functional.adaptive_avg_pool2d(maps, grid).flatten(1).cpu().numpy())
         return np.concatenate(rows)
 

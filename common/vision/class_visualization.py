@@ -39,7 +39,7 @@ def class_visualization_step(
         model: pictures -> scores (1, C).
         l2_reg: strength of the L2 term.
         learning_rate: the step is learning_rate times the gradient.
-        direction: what makes a step of the score's gradient, such as `smoothed`; None = the gradient itself.
+        direction: what makes a step of the score's gradient, such as `natural`; None = the gradient itself.
     Returns:
         img.
     Raises:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from common.validate import checked_labels
-from common.vision.images import SQUEEZENET_MEAN, SQUEEZENET_STD, as_row, blur_image, checked_picture
+from common.vision.images import SQUEEZENET_MEAN, SQUEEZENET_STD, as_row, checked_picture
 
 Scores = Callable[[Tensor], Tensor]  # (N, 3, H, W) -> (N, C)
 Direction = Callable[[Tensor], Tensor]  # a gradient -> a step of the same shape
@@ -145,19 +145,25 @@ def unit_mean(gradient: Tensor) -> Tensor:
     return gradient / gradient.abs().mean().clamp_min(1e-12)
 
 
-def smoothed(gradient: Tensor, scales: int = 4) -> Tensor:
-    """The gradient's average over blurs of 0, 1, 2, 4 ... pixels, each divided by its own standard deviation.
+# Covariance of red, green and blue, as a share of green's: measured on the 20 ImageNet photographs of foolbox.
+COLOURS = ((0.91, 0.85, 0.76), (0.85, 1.00, 0.89), (0.76, 0.89, 0.96))
 
-    In the pixel gradient of a network fine grain is stronger than large shapes; in photographs it is the other way
-    round. Equal shares let large shapes grow, too. Mordvintsev's DeepDream notebook (2016) does it with a Laplacian
-    pyramid.
+
+def natural(gradient: Tensor, power: float = 1.2) -> Tensor:
+    """The gradient in the proportions of a photograph: mostly large shapes, mostly grey; its standard deviation is 1.
+
+    The pixel gradient of a network is strong in fine grain and treats colours as independent. Photographs are neither.
+    Here each frequency f is divided by f^power, and colours are mixed as in photographs. This is gradient ascent in
+    coordinates where photographs are white noise. After Olah, Mordvintsev and Schubert, "Feature visualization" (2017).
 
     Args:
         gradient: (N, 3, H, W).
-        scales: how many.
+        power: 0 leaves the spectrum; the amplitudes of photographs fall about as 1/f^1.3.
     """
-    total = torch.zeros_like(gradient)
-    for k in range(scales):
-        blurred = blur_image(gradient.clone(), 2.0 ** (k - 1) if k else 0)
-        total += blurred / blurred.std().clamp_min(1e-12)
-    return total / scales
+    h, w = gradient.shape[2:]
+    f = torch.hypot(torch.fft.fftfreq(h)[:, None], torch.fft.rfftfreq(w)[None]).clamp_min(
+        1 / max(h, w)
+    )  # (h, w // 2 + 1)
+    smooth = torch.fft.irfft2(torch.fft.rfft2(gradient) / f.to(gradient) ** power, s=(h, w))
+    mixed = torch.einsum("ij,njhw->nihw", torch.tensor(COLOURS).to(gradient), smooth)
+    return mixed / mixed.std().clamp_min(1e-12)
