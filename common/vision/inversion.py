@@ -13,7 +13,7 @@ from torch import Tensor
 from common.progress import progress
 from common.validate import Stream, checked_count, checked_reg, stream
 from common.vision.class_visualization import Show
-from common.vision.gradients import feature_map, frozen, valid_range
+from common.vision.gradients import Direction, feature_map, frozen, valid_range
 from common.vision.images import blur_image, checked_picture
 
 
@@ -58,6 +58,7 @@ def invert_features(
     show_every: int = 0,
     *,
     optimizer: str = "adam",
+    direction: Direction | None = None,
     blur_sigma: float = 0.5,
     start: Tensor | None = None,
     size: int = 224,
@@ -76,6 +77,7 @@ def invert_features(
         blur_every, blur_sigma: smooth the picture after so many steps; 0 = never.
         show_every, show: call show(picture, steps so far) after so many steps; 0 or None = never.
         optimizer: "adam", or "descent" for X -= learning_rate * gradient.
+        direction: what makes a step of the gradient, such as `natural`; None = the gradient itself.
         start: (1, 3, H, W) to begin with; None = small normal noise of size x size pixels. Not changed.
         rng: of the noise, a RandomState or a seed.
     Returns:
@@ -94,11 +96,13 @@ def invert_features(
     X = checked_picture(start, "start", one=True).detach().to(target_feats, copy=True)
     target_feats = target_feats.detach()
     lower, upper = valid_range(model, X)
+    direction = direction or (lambda gradient: gradient)
     rule = (torch.optim.Adam if optimizer == "adam" else torch.optim.SGD)([X], lr=learning_rate)
     with frozen(model, layer), torch.no_grad():
         for t in progress(range(num_iterations), desc="inversion"):
             ### BEGIN SOLUTION image_generation, 3
-            _, X.grad = inversion_gradient(X, target_feats, phi, l2_reg)
+            _, dX = inversion_gradient(X, target_feats, phi, l2_reg)
+            X.grad = direction(dX)
             rule.step()
             X.clamp_(lower, upper)
             if blur_every and t % blur_every == 0:
