@@ -146,9 +146,12 @@ class Backbone(nn.Module):
         """
         checked_sizes(grid=grid, batch_size=batch_size)
         layer, pictures, rows = self.index(self.feature_layer if layer is None else layer), _each(images), []
+        starts, few = range(0, len(pictures), batch_size), len(pictures) <= 64
         with torch.no_grad():
-            for start in progress(range(0, len(pictures), batch_size), desc="features", unit="batch"):
-                maps = self.features(self.preprocess(pictures[start : start + batch_size]), layer)
+            for start in progress(starts, desc="features", unit="batch", disable=few):
+                X = self.preprocess(pictures[start : start + batch_size])
+                X = X.contiguous(memory_format=torch.channels_last)  # half the time on a CPU
+                maps = self.features(X, layer)
                 rows.append(nn.functional.adaptive_avg_pool2d(maps, grid).flatten(1).cpu().numpy())
         return np.concatenate(rows)
 
