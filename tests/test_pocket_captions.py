@@ -15,7 +15,7 @@ from common.data.pocket import captions, grammar, layout, picture
 from common.data.pocket.canvas import Dice
 
 pytestmark = pytest.mark.robustness
-SHA256 = "f812e7f20b704c77d68f7938ba915bc8dd247a5068916a79385a440367d3d2dd"
+SHA256 = "dd129fca4fe5b6f27d4f3356e9f70ff3a67c2a522cc60f613fe95f3a7c829dda"
 NOUNS = re.compile(rf"\ban? ({'|'.join(picture.RGB)}) ({'|'.join(layout.CLASSES)})\b")
 PLACE_WORDS = {"road": "road street", "field": "field grass", "snow": "snow", "beach": "beach sand", "sea": "sea water",
                "room": "room floor indoors", "sky": "air"}  # fmt: skip
