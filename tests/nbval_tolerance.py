@@ -3,8 +3,10 @@
 Two numbers agree when they differ by at most one unit of the last printed digit, or by no more than the notebook's
 tolerance. Whole numbers are counts and shapes: by default they must agree exactly, and those below 20 always.
 
-What other processors do to the numbers of the notebooks in OVERRIDES has not been measured yet. Until it is, these rows
-keep the tolerance that all notebooks had before; after a measurement a row is narrowed, or removed.
+The rows of OVERRIDES were measured: all notebooks ran with the products of a processor without AVX
+(OPENBLAS_CORETYPE=Nehalem, ATEN_CPU_CAPABILITY=default, MKL_CBWR=COMPATIBLE, DNNL_MAX_CPU_ISA=SSE41) and were compared
+with the committed outputs. Where nothing differed beyond the last printed digit there is no row. Where nets are
+trained, other last bits grow into other accuracies.
 """
 
 from __future__ import annotations
@@ -27,19 +29,12 @@ class Tolerance(NamedTuple):
 
 
 DEFAULT = Tolerance(1e-4, 0.0, "another BLAS, other last bits")
-_TRAINED = Tolerance(0.02, 2e-3, "not measured on other processors; training enlarges differences in the last bits")
-_RANKED = Tolerance(0.02, 2e-3, "not measured on other processors; nearly equal distances may change places")
 OVERRIDES: dict[str, Tolerance] = {
-    "assignment1/knn": _RANKED,
-    "assignment1/svm": _TRAINED,
-    "assignment1/softmax": _TRAINED,
-    "assignment1/two_layer_net": _TRAINED,
-    "assignment1/features": _TRAINED,
-    "assignment2/fully_connected_nets": _TRAINED,
-    "assignment2/batch_normalization": _TRAINED,
-    "assignment2/dropout": _TRAINED,
-    "assignment2/convolutional_networks": _TRAINED,
-    "assignment2/pytorch": _TRAINED,
+    "assignment1/two_layer_net": Tolerance(0.02, 2e-3, "accuracies of trained nets; 0.613 became 0.620"),
+    "assignment1/features": Tolerance(0.05, 2e-3, "accuracies of trained nets; 0.892 became 0.861"),
+    "assignment2/batch_normalization": Tolerance(0.05, 0.05, "best accuracies of 1,000 pictures; 0.32 became 0.35"),
+    "assignment2/dropout": Tolerance(0.06, 2e-3, "gaps between accuracies; 0.281 became 0.292"),
+    "assignment2/pytorch": Tolerance(0.02, 2e-3, "no number differed; trained nets, and not all kernels could be varied"),
 }
 
 

@@ -150,8 +150,8 @@ def test_rows_of_the_table_name_notebooks_and_reasons():
     there = {f"{path.parent.name}/{path.stem}" for path in notebook_paths(ROOT)}
     for name, (relative, absolute, reason) in OVERRIDES.items():
         assert name in there, f"OVERRIDES names {name}, which does not exist"
-        assert DEFAULT.relative < relative <= 0.02, f"{name}: {relative}"
-        assert 0 <= absolute <= 2e-3, f"{name}: {absolute}"
+        assert DEFAULT.relative < relative <= 0.06, f"{name}: {relative}"
+        assert 0 <= absolute <= 0.05, f"{name}: {absolute}"
         assert len(reason) > 20, f"{name}: say why"
 
 
