@@ -54,6 +54,7 @@ def _draw(ax: plt.Axes, picture: np.ndarray, title: str) -> None:
     else:
         ax.imshow(picture, cmap="hot", vmin=0, vmax=np.percentile(picture, 99) or 1)
         ax.set_title(title, fontsize="small")
+    ax.images[-1].set_interpolation("antialiased")  # the nearest pixels alone would turn fine detail into false grain
     ax.set_axis_off()
 
 
