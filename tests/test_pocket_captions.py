@@ -15,7 +15,7 @@ from common.data.pocket import captions, grammar, layout, picture
 from common.data.pocket.canvas import Dice
 
 pytestmark = pytest.mark.robustness
-SHA256 = "dd129fca4fe5b6f27d4f3356e9f70ff3a67c2a522cc60f613fe95f3a7c829dda"
+SHA256 = "0c493b4362a049e7716f6726f0783d59ed6957f17b39259604e9d3a6e51e2dd7"
 NOUNS = re.compile(rf"\ban? ({'|'.join(picture.RGB)}) ({'|'.join(layout.CLASSES)})\b")
 PLACE_WORDS = {"road": "road street", "field": "field grass", "snow": "snow", "beach": "beach sand", "sea": "sea water",
                "room": "room floor indoors", "sky": "air"}  # fmt: skip
