@@ -127,6 +127,9 @@ def test_facts(caption, expected):
         ("a car behind a dog", False),
         ("a dog in front of a car", False),
         ("a bus left of a dog", False),
+        ("a car with a dog to the right", True),
+        ("a dog with a car to the right", False),
+        ("a car with a dog behind it", False),
     ],
 )
 def test_relations(caption, true):

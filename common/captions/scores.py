@@ -100,6 +100,7 @@ _RELATIONS = {  # words before the second thing -> relations as scenes record th
     "under": ("above", True),
     "next to": ("left of", None),  # either order
 }
+_AFTER_WITH = {" to the right": "left of", " behind it": "in front of"}  # "a car with a dog to the right"
 
 
 def facts(caption: str, scene: dict[str, Any]) -> list[Fact]:
@@ -153,7 +154,7 @@ def _relations(text: str, things: list[re.Match], scene: dict[str, Any]) -> list
             groups[-1].append(thing[2])
         else:
             groups.append([thing[2]])
-            phrases.append(next((phrase for phrase in _RELATIONS if f" {between}".endswith(f" {phrase}")), None))
+            phrases.append(_phrase(between, text[thing.end() :]))
     return [
         Fact("relation", f"{a} {phrase} {b}", _holds(a, phrase, b, scene))
         for before, after, phrase in zip(groups, groups[1:], phrases[1:], strict=False)
@@ -161,6 +162,13 @@ def _relations(text: str, things: list[re.Match], scene: dict[str, Any]) -> list
         for a in before
         for b in after
     ]
+
+
+def _phrase(between: str, after: str) -> str | None:
+    """Which of `_RELATIONS` the words between and after two things tell of them, if any."""
+    if between == "with":
+        return next((phrase for words, phrase in _AFTER_WITH.items() if f"{after} ".startswith(f"{words} ")), None)
+    return next((phrase for phrase in _RELATIONS if f" {between}".endswith(f" {phrase}")), None)
 
 
 def _holds(a: str, phrase: str, b: str, scene: dict[str, Any]) -> bool:

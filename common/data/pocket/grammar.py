@@ -49,8 +49,8 @@ _ALONE = (
     "there is {a} {position}",
     "{a} {a_does} {position}",
 )
-# Most sentences begin with the thing to the left or in front. If either order were as frequent, the word between the
-# two would depend on which of them a sentence happened to begin with, and a small network learns that late.
+# Of things beside or behind each other, the one to the left or in front comes first. If both orders occurred, the word
+# between the two would depend on which of them a sentence happened to begin with, and a small network learns that late.
 _TEMPLATES = {
     "left of": (
         "{a} is left of {b}",
@@ -60,7 +60,7 @@ _TEMPLATES = {
         "there is {a} next to {b} {b_where}",
         "{a} {a_does} to the left of {b}",
         "the picture shows {a} left of {b}",
-        "{b} is right of {a}",
+        "{a} with {b} to the right",
     ),
     "above": (
         "{a} is above {b}",
@@ -79,7 +79,7 @@ _TEMPLATES = {
         "{b} and {a} {b_where} {sky}",
         "there is {b} in front of {a} {b_where}",
         "the picture shows {b} in front of {a}",
-        "{a} is behind {b}",
+        "{b} with {a} behind it",
     ),
 }
 _THREE = (  # c is above a and b, a is left of b
