@@ -12,7 +12,7 @@ from common.storage import atomic_write
 KEYED = re.compile(rf"(?P<number>[-\d][\d.,e+-]*(?: %)?)<!-- (?P<key>{results.KEY.pattern}) -->")
 COMMENT = re.compile(rf"<!-- ({results.WORDS.pattern}/{results.WORDS.pattern}) -->")
 PER_CENT = re.compile(r"\d+(?:\.\d+)? %(?P<key><!-- [a-z0-9_]+/[a-z0-9_]+ -->)?")
-FULL_COLUMNS = ("full", "result on real CIFAR-10")  # headings of columns that show results on the published data
+FULL_COLUMNS = ("full", "result on photographs")  # headings of columns that show results on the published data
 # Notebooks whose full runs are recorded with their own issues; their numbers stand in the tables already.
 PENDING = ("convolutional_networks", "fully_connected_nets", "pytorch")
 
