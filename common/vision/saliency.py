@@ -59,7 +59,8 @@ def smooth_grad(
     for _ in range(num_samples):
         epsilon = torch.from_numpy(rng.standard_normal(tuple(X.shape))).to(X)
         ### BEGIN SOLUTION network_visualization, 3
-        mean += score_gradient(X + sigma * epsilon, y, model) / num_samples
+        dX = score_gradient(X + sigma * epsilon, y, model)
+        mean += dX / num_samples
         ### END SOLUTION
     return mean.abs().amax(dim=1)
 
@@ -86,11 +87,11 @@ def integrated_gradients(
     X = X.detach()
     start = _baseline(X, baseline)
     mean = torch.zeros_like(X)
+    ### BEGIN SOLUTION network_visualization, 4
     for k in range(num_steps):
-        ### BEGIN SOLUTION network_visualization, 4
         between = start + (k + 0.5) / num_steps * (X - start)
         mean += score_gradient(between, y, model) / num_steps
-        ### END SOLUTION
+    ### END SOLUTION
     return (X - start) * mean
 
 
