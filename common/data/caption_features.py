@@ -161,8 +161,8 @@ def fit_pca(features: np.ndarray, components: int = COMPONENTS) -> Callable[[np.
     last = len(gram) - 1
     values, vectors = scipy.linalg.eigh(gram, subset_by_index=(last - few + 1, last), driver="evr")
     axes = (X.T @ vectors if len(X) < X.shape[1] else vectors)[:, ::-1]  # (F, D)
-    lengths = np.linalg.norm(axes, axis=0)
-    axes = np.where(lengths > 1e-6 * lengths.max(), axes / np.maximum(lengths, 1e-300), 0)  # nothing varies there
+    lengths, varies = np.linalg.norm(axes, axis=0), values[::-1] > 1e-10 * values.max()
+    axes = np.where(varies, axes / np.maximum(lengths, 1e-300), 0)  # where nothing varies, a direction means nothing
     axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(few)])  # an axis and its opposite serve alike: fix one
     scale = np.sqrt(np.maximum(values.sum(), 1e-12) / X[:, :few].size)
     return lambda rows: ((rows - mean) @ (axes / scale)).astype(np.float32)
