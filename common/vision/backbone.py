@@ -129,9 +129,7 @@ class Backbone(nn.Module):
         x = checked_picture(X, "X").detach().to(self.mean.device) * self.std + self.mean
         return (255 * x.clamp(0, 1)).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
-    def extract(
-        self, images: Any, *, layer: str | int | None = None, grid: int = 3, batch_size: int = 8
-    ) -> np.ndarray:
+    def extract(self, images: Any, *, layer: str | int | None = None, grid: int = 3, batch_size: int = 8) -> np.ndarray:
         """Features for captions: a late map, averaged over a coarse grid so that they still say where things are.
 
         Args:
