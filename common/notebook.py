@@ -90,8 +90,9 @@ def edition(name: str) -> str:
         "pocket" or "full": the key into a notebook's budgets.
     """
     print(store.edition_line(name))
-    _about["edition"] = store.edition(name)
-    return _about["edition"]
+    chosen = store.edition(name)
+    _about["edition"] = (chosen == "full" and store.own_note(name)) or chosen
+    return chosen
 
 
 def record(key: str, value: float) -> None:

@@ -54,7 +54,7 @@ def record(key: str, value: float, *, edition: str | None, seed: int | None) -> 
     Args:
         key: `<notebook stem>/<words>`, for example "svm/test_accuracy".
         value: a finite number; accuracies as fractions.
-        edition: of the data set, None without one.
+        edition: of the data set, or what stands in its place; None without one.
         seed: of the run.
     Raises:
         ValueError: a bad key, a value that is not one finite number, or a key that this run has recorded before.
@@ -193,7 +193,7 @@ def duration(seconds: float) -> str:
 def run_line(run: dict) -> str:
     """One sentence: edition, seed, processor time, versions and the command."""
     used = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-    data = f"{run['edition']} edition" if run["edition"] else "no data set"
+    data = f"{run['edition']} edition" if run["edition"] in ("pocket", "full") else run["edition"] or "no data set"
     seed = "" if run["seed"] is None else f", seed {run['seed']}"
     cost = f"{duration(run['cpu_seconds'])} of processor time"
     return f"Recorded: {data}{seed}, {cost} ({used}). Made by `{run['command']}`."

@@ -80,7 +80,7 @@ def test_the_same_from_coco_json(album):
     (album / "captions.json").write_text(json.dumps(coco))
     run(album, "coco")
     plain, coco = files_of(album / "plain"), files_of(album / "coco")
-    assert plain.keys() == coco.keys() and len(plain) == 8
+    assert plain.keys() == coco.keys() and len(plain) == 9
     assert all(plain[name] == coco[name] for name in plain)
 
 
@@ -219,3 +219,16 @@ def test_command_stopped(album, capsys, monkeypatch):
     arguments = ["build", "--images", str(album / "photos"), "--captions", str(album / "captions.json"), "--out",
                  str(album / "out")]  # fmt: skip
     assert command.main(arguments) == 130 and "goes on" in capsys.readouterr().err
+
+
+def test_a_folder_of_ones_own_says_so_where_the_published_one_would_be(album, monkeypatch, capsys):
+    """The edition line, and what `record` notes, do not call it the published data set."""
+    from common import notebook
+
+    run(album, out="root/coco_captioning", title="Our dogs")
+    monkeypatch.setenv("WORKBOOK_DATA", str(album / "root"))
+    monkeypatch.setenv("WORKBOOK_EDITION", "full")
+    monkeypatch.setattr(notebook, "_about", {"edition": None, "seed": None})
+    assert notebook.edition("coco_captions") == "full"
+    assert "in its place your own: Our dogs, 15 + 5 photographs" in capsys.readouterr().out
+    assert notebook._about["edition"] == "Our dogs, 15 + 5 photographs"

@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--val-share", type=float, default=0.1, metavar="P", help="share of the photographs kept for validation")
     option("--seed", type=int, default=0, metavar="N", help="of the draw of the validation photographs")
     option("--max-words", type=int, default=15, metavar="N", help="longer captions are cut")
+    option("--title", default="", help="of the photographs; the folder's name without one")
     option("--backbone", default="efficientnet_lite0", metavar="NAME", help="network that computes the features")
     option("--skip-bad", action="store_true", help="leave unreadable photographs out, and name them")
     return parser

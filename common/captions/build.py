@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from common.captions.vocabulary import build_vocabulary, encode, tokenize
-from common.data import caption_features
+from common.data import caption_features, store
 from common.data.pocket.captions import write_captions
 from common.progress import progress
 from common.storage import atomic_write
@@ -51,6 +51,7 @@ def build(
     backbone: str = "efficientnet_lite0",
     skip_bad: bool = False,
     max_words: int = 15,
+    title: str = "",
     *,
     extract: Callable[[list[Image.Image]], np.ndarray] | None = None,
 ) -> Built:
@@ -66,6 +67,7 @@ def build(
         backbone: name for `load_backbone`.
         skip_bad: leave unreadable photographs out; otherwise the first one is an error.
         max_words: longer captions are cut.
+        title: of the photographs, for the line in which a notebook names its data; the folder's name without one.
         extract: what computes the features of a list of RGB pictures, instead of the backbone; `backbone` is then
             only its name, by which an interrupted build is recognised.
     Returns:
@@ -89,6 +91,8 @@ def build(
     write_captions(out, vocabulary, arrays)
     _write_urls(images, out, {name: [kept[i] for i in rows] for name, rows in split.items()})
     _write_features(out, {name: features[rows] for name, rows in split.items()})
+    with atomic_write(out / store.NOTE, "w", encoding="utf-8", newline="\n") as note:
+        note.write(f"{title or images.name}, {len(split['train']):,} + {len(split['val']):,} photographs\n")
     shutil.rmtree(out / PARTS)
     left_out = tuple(file for file, good in zip(told, readable, strict=True) if not good)
     sizes = [len(split["train"]), len(split["val"]), len(arrays["train"][0]), len(arrays["val"][0])]

@@ -22,6 +22,7 @@ from common.data.registry import DATASETS, DataSet, describe
 from common.progress import quiet
 
 EDITIONS = ("pocket", "full", "auto")
+NOTE = "note.txt"  # in the place of published files: one line that says what a folder of one's own holds
 MARKER = "edition.json"  # written last; a pocket folder without it, or at odds with it, is not whole
 COMMAND = "`make data` (or `python -m common.data {name}`)"
 
@@ -100,16 +101,28 @@ def edition_line(name: str) -> str:
     if os.environ.get("WORKBOOK_SINGLE_FILE"):
         return _single_file_line(data)
     if edition(name) == "full":
-        return f"{data.title}, full edition ({data.full_note}). For the pocket edition: WORKBOOK_EDITION=pocket."
+        return f"{data.title}, {full_words(name)}. For the pocket edition: WORKBOOK_EDITION=pocket."
     other = "put its files there by hand (datasets/README.md)" if data.by_hand else "`make data`"
     return f"{data.title}, pocket edition ({data.pocket_note}). For the full edition: {other}."
+
+
+def own_note(name: str) -> str:
+    """What stands in the place of a data set's published files if they are not these, "" if they are."""
+    path = data_root() / describe(name).folder / NOTE
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+
+
+def full_words(name: str) -> str:
+    """What the full edition holds: the published files, or a folder of one's own in their layout."""
+    note = own_note(name)
+    return f"in its place your own: {note}" if note else f"full edition ({describe(name).full_note})"
 
 
 def _single_file_line(data: DataSet) -> str:
     """The edition line where there is no `make`: two lines to paste, and what they start."""
     if edition(data.name) == "full":
         return (
-            f"{data.title}, full edition ({data.full_note}), with the long budgets named at the top. "
+            f"{data.title}, {full_words(data.name)}, with the long budgets named at the top. "
             'Back to the drawings: os.environ["WORKBOOK_EDITION"] = "pocket"'
         )
     if data.by_hand:
