@@ -156,3 +156,9 @@ class Record:
         for name, now in clocks().items():
             before = self.history[name][-1] if self.history[name] else 0.0
             self.history[name].append(before + now - self.started[name])
+
+
+if __name__ == "__main__":
+    from common.pytorch.recipes import main
+
+    main()
