@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
 from torch import nn
 from torch.nn import functional as F
@@ -128,6 +129,34 @@ class TestLoop:
         net(batches(0)[0][0])
         assert kinds[-1] == torch.float32
         assert all(p.dtype == torch.float32 for p in net.parameters())
+
+    def test_fp16_scales_the_gradient_and_not_the_loss(self):
+        """The scaling of fp16 on the CPU, where accelerate has no fp16: the same weights as without."""
+
+        class Scaling:
+            scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+
+        (net, batches, sgd), (other, _, other_sgd) = problem(), problem()
+        cpu()  # an accelerated optimiser needs its state
+        loss_fn = runs.scaled(F.cross_entropy, Scaling)
+        loss = loss_fn(net(batches(0)[0][0]), batches(0)[0][1])
+        loss.backward()
+        F.cross_entropy(other(batches(0)[0][0]), batches(0)[0][1]).backward()
+        torch.testing.assert_close(net[0].weight.grad, 2.0**12 * other[0].weight.grad)
+        steppers = [runs.Stepper(AcceleratedOptimizer(sgd, scaler=Scaling.scaler))]
+        options = {"epochs": 3, "steps_per_epoch": 3, "bf16": False}
+        history = fit(net, batches, loss_fn, steppers, **options)
+        want = fit(other, batches, F.cross_entropy, [other_sgd], **options)
+        torch.testing.assert_close(weights(net), weights(other))
+        np.testing.assert_allclose(history["loss"], want["loss"], rtol=1e-5)
+
+    def test_fp16_takes_one_optimiser(self):
+        class Scaling:
+            scaler = torch.amp.GradScaler("cpu")
+
+        net, batches, sgd = problem()
+        with pytest.raises(ValueError, match="fp16 scales the loss for one optimiser, got 2"):
+            run(net, batches, sgd, sgd, accelerator=Scaling())
 
     def test_bad_input_is_named(self):
         net, batches, sgd = problem()

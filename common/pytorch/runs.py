@@ -4,8 +4,8 @@
 processes and precision are Hugging Face's accelerate. The same script runs
 
     python script.py                                                one process
-    accelerate launch script.py                                     as `accelerate config` was told
-    python -m torch.distributed.run --nproc_per_node 2 script.py    two processes on this machine
+    accelerate launch script.py                                     the GPUs of this machine, or of several
+    python -m torch.distributed.run --nproc_per_node 2 script.py    two processes, also on a CPU
 
 The random numbers of an epoch come from the seed and the number of the epoch alone. So a run that was killed and starts
 again from its last checkpoint ends with the same weights as one that was not.
@@ -49,6 +49,10 @@ def train(
     seed: int = 0,
 ) -> History:
     """Train a network, and write down after each epoch how far it got; a run that finds a checkpoint goes on from it.
+
+    In several processes each works on its share of every batch, and gradients are averaged over them before a step: up
+    to rounding that is one process with the whole batch. Batch normalisation is the exception, since it uses the mean
+    and variance of the share.
 
     Args:
         net: maps x to scores (N, C, ...); trained in place, and moved to the accelerator's device.
