@@ -349,6 +349,20 @@ class TestStyleTransfer:
         assert torch.equal(by_name, by_index)
 
     @pytest.mark.robustness
+    @pytest.mark.parametrize("name", style_transfer.PRESETS)
+    def test_presets_are_arguments_that_fit_their_networks(self, name):
+        preset = style_transfer.PRESETS[name]
+        layers = ["stem", *(f"blocks.{i}" for i in range(7)), "head"] if name == "efficientnet_lite0" else range(13)
+        assert {preset["content_layer"], *preset["style_layers"]} <= set(layers)
+        assert len(preset["style_layers"]) == len(preset["style_weights"])
+        net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), *(nn.Tanh() for _ in range(12)))
+        places = {"content_layer": 3, "style_layers": range(len(preset["style_layers"]))}
+        small = {"image_size": 16, "style_size": 16, "num_iterations": 2}
+        img, history = run(net, **(preset | places | small | {"learning_rate": preset.get("learning_rate")}))
+        assert img.isfinite().all()
+        assert len(history["total"]) == 2
+
+    @pytest.mark.robustness
     def test_the_rate_falls_for_the_last_tenth(self):
         frames = []
         run(num_iterations=20, show_every=1, show=lambda X, step: frames.append(X.clone()), learning_rate=0.03)

@@ -23,6 +23,29 @@ from common.vision.style_losses import checked_layers, content_loss, gram_matrix
 History = dict[str, list[float]]
 Losses = Callable[[Tensor], dict[str, Tensor]]
 
+# What CS231n used for three paintings, with SqueezeNet 1.1: arguments of `style_transfer`, which change together.
+_SQUEEZENET = {"content_layer": 3, "style_layers": (1, 4, 6, 7), "image_size": 192}
+_SQUEEZENET |= {"learning_rate": 3.0, "limit": 1.5}
+PRESETS: dict[str, dict[str, Any]] = {
+    "composition_vii": _SQUEEZENET
+    | {"style_size": 512, "content_weight": 5e-2, "style_weights": (20_000, 500, 12, 1), "tv_weight": 5e-2},
+    "the_scream": _SQUEEZENET
+    | {"style_size": 224, "content_weight": 3e-2, "style_weights": (200_000, 800, 12, 1), "tv_weight": 2e-2},
+    "starry_night": _SQUEEZENET
+    | {"style_size": 192, "content_weight": 6e-2, "style_weights": (300_000, 1000, 15, 3), "tv_weight": 2e-2},
+    # EfficientNet-Lite0: its gradients are strong in fine grain, so changes are described by frequencies.
+    "efficientnet_lite0": {
+        "image_size": 192,
+        "style_size": 192,
+        "content_layer": "blocks.2",
+        "content_weight": 1e-3,
+        "style_layers": ("stem", "blocks.0", "blocks.1", "blocks.2", "blocks.3"),
+        "style_weights": (300, 3, 1, 2, 2),
+        "tv_weight": 2e-2,
+        "smooth": 1.0,
+    },
+}
+
 
 def style_transfer(
     content_image: Picture,
