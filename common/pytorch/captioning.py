@@ -155,25 +155,19 @@ class CaptioningRNN(nn.Module):
         """
         features = self.features(images)
         captions = self.checked_ids(captions, (len(features), None))
-        ### BEGIN SOLUTION attention_captioning, 6
         words_in, words_out = captions[:, :-1], captions[:, 1:]  # (N, T) both
         return temporal_softmax_loss(self.scores(features, words_in), words_out, self.ignore_index)
-        ### END SOLUTION
 
     def scores(self, features: Tensor, words: Tensor) -> Tensor:
         """Scores (N, T, V) of the word that follows each of the words (N, T) of a picture with these features."""
-        ### BEGIN SOLUTION attention_captioning, 6
         h = self.cell(self.embed(words), self.first_state(features))  # (N, T, H)
         return self.output(h)
-        ### END SOLUTION
 
     def first_state(self, features: Tensor) -> Tensor:
         """What the cell starts from: A (N, H, rows, columns) with attention, otherwise h0 (N, H)."""
-        ### BEGIN SOLUTION attention_captioning, 6
         if self.cell_type == "attention":
             return self.project(features.movedim(1, -1)).movedim(-1, 1)  # each cell by itself
         return self.project(features)
-        ### END SOLUTION
 
     @torch.no_grad()
     def start(self, images: Any) -> State:
@@ -231,12 +225,10 @@ class CaptioningRNN(nn.Module):
         for t in range(max_length):
             if attends:
                 looks.append(dot_product_attention(state[0], state[2])[1].cpu() * running[:, None, None])
-            ### BEGIN SOLUTION attention_captioning, 7
             scores, state = self.step(words, state)
             words = scores.argmax(dim=1)  # (N,)
             captions[running, t] = words[running]
             running = running & (words != end)
-            ### END SOLUTION
         return (captions, torch.stack(looks, dim=1)) if attends else captions
 
     def features(self, images: Any) -> Tensor:
@@ -317,14 +309,12 @@ def train_captioner(
     adam = torch.optim.Adam(model.parameters(), lr=learning_rate)
     draw, losses = torch.Generator().manual_seed(seed), []
     for _ in progress(range(num_epochs), desc="captions"):
-        ### BEGIN SOLUTION attention_captioning, 8
         for rows in torch.randperm(len(captions), generator=draw).split(batch_size):
             loss = model(features[image_idxs[rows]], captions[rows])
             adam.zero_grad()
             loss.backward()
             adam.step()
             losses.append(loss.item())
-        ### END SOLUTION
         for group in adam.param_groups:
             group["lr"] *= lr_decay
     return losses
