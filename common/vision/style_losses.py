@@ -31,7 +31,9 @@ def content_loss(content_weight: float, content_current: Tensor, content_origina
             f"content_current and content_original must have one shape, got {tuple(content_current.shape)} "
             f"and {tuple(content_original.shape)}"
         )
+    ### BEGIN SOLUTION style_transfer, 2
     return content_weight * ((content_current - content_original) ** 2).sum()
+    ### END SOLUTION
 
 
 def gram_matrix(features: Tensor, normalize: bool = True, mask: Tensor | None = None) -> Tensor:
@@ -55,11 +57,13 @@ def gram_matrix(features: Tensor, normalize: bool = True, mask: Tensor | None = 
             f"mask must have shape (1, 1, {H}, {W}) and values of at least 0, not all of them 0, "
             f"got {tuple(mask.shape)} from {mask.min().item():g} to {mask.max().item():g}"
         )
+    ### BEGIN SOLUTION style_transfer, 3
     F = features.flatten(2)  # (N, C, H W), also of what is not contiguous
     weighted = F if mask is None else F * mask.flatten(2)
     gram = weighted @ F.transpose(1, 2)  # (N, C, C)
     places = H * W if mask is None else mask.sum()
     return gram / (C * places) if normalize else gram
+    ### END SOLUTION
 
 
 def style_loss(
@@ -85,10 +89,12 @@ def style_loss(
     checked_layers(style_layers, style_weights, len(feats))
     if len(style_targets) != len(style_layers):
         raise ValueError(f"there are {len(style_layers)} style_layers, but {len(style_targets)} style_targets")
+    ### BEGIN SOLUTION style_transfer, 4
     loss = feats[0].new_zeros(())
     for layer, target, weight in zip(style_layers, style_targets, style_weights, strict=True):
         gram = gram_matrix(feats[layer], mask=mask_at(mask, feats[layer]))
         loss = loss + weight * ((gram - target) ** 2).sum()
+    ### END SOLUTION
     return loss
 
 
@@ -105,9 +111,11 @@ def tv_loss(img: Tensor, tv_weight: float) -> Tensor:
         TypeError: img is no floating-point tensor.
     """
     checked_picture(img, "img", channels=None)
+    ### BEGIN SOLUTION style_transfer, 5
     down = img[:, :, 1:, :] - img[:, :, :-1, :]
     right = img[:, :, :, 1:] - img[:, :, :, :-1]
     return tv_weight * ((down**2).sum() + (right**2).sum())
+    ### END SOLUTION
 
 
 def checked_layers(style_layers: Sequence[int], style_weights: Sequence[float], count: int) -> None:

@@ -178,11 +178,13 @@ def make_losses(content: tuple, style: tuple, tv_weight: float, model: Any) -> t
 
     def losses(x: Tensor) -> dict[str, Tensor]:
         feats = extract_features(x, model, last)
+        ### BEGIN SOLUTION style_transfer, 6
         return {
             "content": content_loss(content_weight, feats[at], original[at]),
             "style": sum(style_loss(feats, layers, targets, style_weights, mask) for targets, mask in regions),
             "tv": tv_loss(x, tv_weight),
         }
+        ### END SOLUTION
 
     return losses, X
 
@@ -251,10 +253,12 @@ def descend(
     rule, evaluations = make_optimizer(X, optimizer, learning_rate), history["total"]
     with progress(total=num_iterations, desc="style") as bar:
         while (done := len(evaluations)) < num_iterations:
+            ### BEGIN SOLUTION style_transfer, 6
             if optimizer == "adam" and done == num_iterations * 9 // 10:
                 rule = make_optimizer(X, optimizer, rule.param_groups[0]["lr"] / 30)
             rule.step(closure)
             X.clamp_(*limits)
+            ### END SOLUTION
             if show is not None and show_every and len(evaluations) // show_every > done // show_every:
                 show(X, len(evaluations))
     X.grad = None
