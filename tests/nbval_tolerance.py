@@ -3,10 +3,11 @@
 Two numbers agree when they differ by at most one unit of the last printed digit, or by no more than the notebook's
 tolerance. Whole numbers are counts and shapes: by default they must agree exactly, and those below 20 always.
 
-The rows of OVERRIDES were measured: all notebooks ran with the products of a processor without AVX
+The rows of assignments 1 and 2 were measured: their notebooks ran with the products of a processor without AVX
 (OPENBLAS_CORETYPE=Nehalem, ATEN_CPU_CAPABILITY=default, MKL_CBWR=COMPATIBLE, DNNL_MAX_CPU_ISA=SSE41) and were compared
 with the committed outputs. Where nothing differed beyond the last printed digit there is no row. Where nets are
-trained, other last bits grow into other accuracies.
+trained, other last bits grow into other accuracies. Of the later assignments, lstm_captioning and network_visualization
+(no difference, no row) were measured; a row that was not says so.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ OVERRIDES: dict[str, Tolerance] = {
     "assignment2/batch_normalization": Tolerance(0.05, 0.05, "best accuracies of 1,000 pictures; 0.32 became 0.35"),
     "assignment2/dropout": Tolerance(0.06, 2e-3, "gaps between accuracies; 0.281 became 0.292"),
     "assignment2/pytorch": Tolerance(0.02, 2e-3, "none differed, but not all kernels could be varied"),
-    "assignment3/rnn_captioning": Tolerance(0.06, 0.03, "trained captioners, shares of as few as 54 captions"),
+    "assignment3/rnn_captioning": Tolerance(0.06, 0.03, "not measured; shares of as few as 54 captions"),
     "assignment3/lstm_captioning": Tolerance(0.06, 0.03, "trained captioners; a share of 0.448 became 0.449"),
-    "assignment3/image_generation": Tolerance(0.06, 0.03, "pictures made by many steps along pixel gradients"),
-    "assignment4/style_transfer": Tolerance(0.06, 0.03, "pictures made by many steps along pixel gradients"),
+    "assignment3/image_generation": Tolerance(0.06, 0.03, "not measured; many steps along pixel gradients"),
+    "assignment4/style_transfer": Tolerance(0.06, 0.03, "not measured; many steps along pixel gradients"),
 }
 
 
