@@ -34,7 +34,7 @@ class ResNetRecipe:
     """How to train one of the networks of `common.pytorch.residual`; by default as EECS 498 does.
 
     Attributes:
-        network: "plain32", "resnet32" or "resnet47".
+        network: a name of `common.pytorch.residual.NETWORKS`.
         epochs, batch_size: passes over the pictures, and pictures a step; the last step of a pass may have fewer.
         learning_rate, momentum, weight_decay: of SGD.
         drops: shares of the training after which the rate is multiplied by 0.1.
@@ -69,7 +69,18 @@ class ResNetRecipe:
         checked_count("translate", self.translate, least=0)
 
 
-RECIPES = {name: ResNetRecipe(name) for name in NETWORKS}
+# A rate that rises and falls instead of dropping twice, pictures shifted and mirrored, labels smoothed.
+IMPROVED: dict[str, Any] = {
+    "batch_size": 128,
+    "learning_rate": 0.1,
+    "weight_decay": 5e-4,
+    "warm_up": 0.2,
+    "translate": 4,
+    "flip": True,
+    "smoothing": 0.1,
+}
+RECIPES = {name: ResNetRecipe(name) for name in ("plain32", "resnet32", "resnet47")}
+RECIPES |= {f"{name}_improved": ResNetRecipe(name, **IMPROVED) for name in ("resnet32", "resnet14")}
 
 
 def steps_down(fraction: float, drops: Sequence[float] = (0.6, 0.8), factor: float = 0.1) -> float:
@@ -133,7 +144,7 @@ def train_resnet(
     recipe = recipe or ResNetRecipe()
     if labels.shape != images.shape[:1] or not len(labels) or labels.dtype != torch.int64:
         raise ValueError(f"labels must be int64, one for each of {len(images)} pictures, got {tuple(labels.shape)}")
-    net = get_resnet(recipe.network, seed=seed)
+    net = get_resnet(recipe.network, seed=seed).to(memory_format=torch.channels_last)  # faster in bf16
     rates = {"lr": recipe.learning_rate, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
     down = partial(steps_down, drops=recipe.drops)
     history = train(
@@ -192,10 +203,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options |= {"accelerator": accelerator, "val": (X[-num_val:], y[-num_val:])}
     net, history = train_resnet(X[:num_train], y[:num_train], recipe, **options)
     test = evaluate(net, Xt, yt, bf16=False)
+    both = evaluate(net, Xt, yt, mirrored=True, bf16=False)
     if accelerator.is_main_process:
         for epoch, (right, val) in enumerate(zip(history["train_acc"], history["val_acc"], strict=True), 1):
             print(f"epoch {epoch:3d}  training {right:.3f}  validation {val:.3f}")
-        print(f"{args.recipe}: test accuracy {test:.4f} in {history['seconds'][-1]:.0f} s")
+        took = f"{history['seconds'][-1]:.0f} s"
+        print(f"{args.recipe}: test accuracy {test:.4f}, {both:.4f} with mirror images, trained in {took}")
         if args.history:
             with atomic_write(args.history, "w", encoding="utf-8") as file:
-                json.dump(history | {"test_acc": test}, file)
+                json.dump(history | {"test_acc": test, "mirrored_test_acc": both}, file)

@@ -1,4 +1,4 @@
-"""Residual networks with pre-activation, for pictures of any size: blocks, stages, and three networks for CIFAR-10.
+"""Residual networks with pre-activation, for pictures of any size: blocks, stages, and four networks for CIFAR-10.
 
 He, Zhang, Ren and Sun, "Deep residual learning for image recognition" (2015) and "Identity mappings in deep residual
 networks" (2016). Names and layouts are those of EECS 498 (University of Michigan).
@@ -216,12 +216,14 @@ class ResNet(nn.Module):
 
 NARROW: tuple[Stage, ...] = ((8, 8, 5, False), (8, 16, 5, True), (16, 32, 5, True))
 WIDE: tuple[Stage, ...] = ((32, 32, 5, False), (32, 64, 5, True), (64, 128, 5, True))
+SHORT: tuple[Stage, ...] = ((32, 64, 2, True), (64, 128, 2, True), (128, 256, 2, True))  # wider, and small at once
 
-# The numbers count the layers from the stem to the scores: 1 + 3 * 5 * 2 + 1 and 1 + 3 * 5 * 3 + 1.
+# The numbers count the layers from the stem to the scores: 1 + 3 * 5 * 2 + 1, 1 + 3 * 5 * 3 + 1 and 1 + 3 * 2 * 2 + 1.
 NETWORKS: dict[str, dict[str, Any]] = {
     "plain32": {"block": PlainBlock, "stage_args": NARROW},
     "resnet32": {"block": ResidualBlock, "stage_args": NARROW},
     "resnet47": {"block": ResidualBottleneckBlock, "stage_args": WIDE},
+    "resnet14": {"block": ResidualBlock, "stage_args": SHORT},
 }
 
 
@@ -229,7 +231,7 @@ def get_resnet(name: str, *, num_classes: int = 10, seed: int | None = None) -> 
     """One of the networks, with PyTorch's initial weights.
 
     Args:
-        name: "plain32", "resnet32" or "resnet47".
+        name: "plain32", "resnet32", "resnet47" or "resnet14", which is four times as wide at least.
         num_classes: C.
         seed: of the weights; None = PyTorch's global stream.
     Raises:
