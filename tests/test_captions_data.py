@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn.decomposition import PCA
 
 from common.data import caption_features, registry, store
@@ -137,6 +138,83 @@ def test_interrupted_features_are_computed_anew(scenes):
         load_coco_data(scenes, extract=Stop())
     assert not list(scenes.glob("*fc7*"))
     assert len(load_coco_data(scenes, extract=Extract())["val_features"]) == 6
+
+
+def test_another_kind_has_files_of_its_own(scenes):
+    """Loading the two kinds in turn computes each of them once."""
+    one, two = Extract(), Extract(-2.0)
+    for extract in (one, two):
+        extract.options = {"pca_features": False} | ({"kind": "grid4"} if extract is two else {})
+        first = load_coco_data(scenes, extract=extract, **extract.options)
+        assert extract.seen == 20
+        assert np.allclose(first["val_features"], extract(load_scene_images(first, "val", range(6))), rtol=6e-4)
+        extract.seen = 0
+    for extract in (one, two, one):
+        load_coco_data(scenes, extract=extract, **extract.options)
+    assert (one.seen, two.seen) == (4, 2)
+    assert load_coco_data(scenes)["val_features"].shape == (6, 12)  # the reduced ones are still there
+    with h5py.File(scenes / "val2014_grid4.h5", "r") as file:
+        assert file["features"].dtype == np.float16
+    assert not (scenes / "val2014_grid4_pca.h5").exists()
+    again = Extract(3.0)
+    assert load_coco_data(scenes, extract=again, pca_features=False, kind="grid4")["train_features"].max() > 3
+    assert again.seen == 20  # another network under the same name
+
+
+def test_numbers_too_large_for_half_precision_stay_whole(scenes):
+    for factor, want in ((100.0, np.float16), (1000.0, np.float32)):
+        load_coco_data(scenes, extract=Extract(factor), pca_features=False, kind="grid4")
+        with h5py.File(scenes / "train2014_grid4.h5", "r") as file:
+            assert file["features"].dtype == want and np.isfinite(file["features"][:]).all()
+
+
+def test_files_of_two_networks_never_pass_for_one(scenes, monkeypatch):
+    """Killed between two files of another network, the features of the first network are not believed."""
+    load_coco_data(scenes, extract=Extract())
+    save = caption_features.save
+
+    def killed(path, features, probe=None):
+        if "val" in path.name:
+            raise KeyboardInterrupt
+        save(path, features, probe)
+
+    monkeypatch.setattr(caption_features, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        load_coco_data(scenes, extract=Extract(-2.0))
+    monkeypatch.undo()
+    first = Extract()
+    assert (load_coco_data(scenes, extract=first, pca_features=False)["train_features"] >= 0).all()
+    assert first.seen == 20
+
+
+def test_photographs_of_any_sizes_get_features_of_another_kind(layout):
+    for split in ("train", "val"):
+        names = [f"{split}{i}.png" for i in range(2)]
+        for i, name in enumerate(names):
+            Image.new("RGB", (30 + 10 * i, 20), (50 * i, 0, 0)).save(layout / name)
+        (layout / f"{split}2014_urls.txt").write_text("".join(f"{name}\n" for name in names))
+    shapes = lambda pictures: np.array([[*p.shape, p[0, 0, 0]] for p in pictures], dtype=np.float32)  # noqa: E731
+    data = load_coco_data(layout, pca_features=False, extract=shapes, kind="sizes")
+    assert data["val_features"].tolist() == [[20, 30, 3, 0], [20, 40, 3, 50]]
+    assert load_coco_data(layout)["val_features"].shape == (2, 512)  # the published ones are left alone
+
+
+def test_features_of_another_kind_need_the_photographs(layout):
+    with pytest.raises(FileNotFoundError, match=r"http://example\.org/1\.jpg is not a picture on this machine"):
+        load_coco_data(layout, pca_features=False, extract=Extract(), kind="grid4")
+    with pytest.raises(FileNotFoundError, match=r"train2014_grid4\.h5 is missing.*FeatureExtractor"):
+        load_coco_data(layout, pca_features=False, kind="grid4")
+
+
+@pytest.mark.parametrize("kind", ["", "Grid", "../grid4", "grid4_pca", 4])
+def test_bad_kind(layout, kind):
+    with pytest.raises(ValueError, match="kind must be small letters"):
+        load_coco_data(layout, pca_features=False, kind=kind)
+
+
+def test_another_kind_is_never_reduced(layout):
+    with pytest.raises(ValueError, match="pass pca_features=False"):
+        load_coco_data(layout, kind="grid4")
 
 
 def test_no_features_and_no_network(scenes):

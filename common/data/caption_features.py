@@ -1,13 +1,16 @@
-"""Feature files of the captioning data: reading the published ones, computing those of drawn pictures once.
+"""Feature files of the captioning data: reading the published ones, computing those of pictures at hand once.
 
 `{split}2014_vgg16_fc7.h5` holds one row a picture as a network gave it, `{split}2014_vgg16_fc7_pca.h5` the same
-reduced to at most 512 numbers. The names are those of the published files, whichever network it was.
+reduced to at most 512 numbers. The names are those of the published files, whichever network it was. Features of
+another kind, such as maps to attend to, have files of their own, `{split}2014_{kind}.h5`: in half precision, since
+maps are large, and not reduced. So neither kind takes the other's place.
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import h5py
@@ -18,14 +21,30 @@ from filelock import FileLock
 from common.storage import atomic_write
 
 KEY, PROBE = "features", "probe"
+PUBLISHED = "vgg16_fc7"  # the kind of features that came with the captions
+KIND = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 COMPONENTS = 512
-BATCH = 500  # pictures in memory at a time, 75 MB
+BATCH = 500  # pictures in memory at a time, 75 MB of drawn ones
 PROBED = 2  # training pictures whose features are computed anew to recognise the network
 
 
-def file_name(split: str, pca: bool = True) -> str:
+def file_name(split: str, pca: bool = True, kind: str = PUBLISHED) -> str:
     """ "train", True -> "train2014_vgg16_fc7_pca.h5"."""
-    return f"{split}2014_vgg16_fc7{'_pca' if pca else ''}.h5"
+    return f"{split}2014_{kind}{'_pca' if pca else ''}.h5"
+
+
+def checked_kind(kind: str, pca: bool) -> str:
+    """A kind of features whose files can have that name.
+
+    Raises:
+        ValueError: other signs than small letters, digits and single underscores, or another kind than the published
+            one reduced by PCA, which it never is.
+    """
+    if not isinstance(kind, str) or not KIND.fullmatch(kind) or kind.endswith("_pca"):
+        raise ValueError(f"kind must be small letters, digits and single underscores, such as 'grid4', got {kind!r}")
+    if pca and kind != PUBLISHED:
+        raise ValueError(f"features of the kind {kind!r} are kept as they are; pass pca_features=False")
+    return kind
 
 
 def read_h5(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
@@ -57,57 +76,69 @@ def read(path: Path) -> np.ndarray:
     features = read_h5(path, [KEY])[KEY]
     if features.ndim != 2 or features.dtype.kind != "f" or not features.size:
         raise ValueError(f"{path}: '{KEY}' must hold floats (N, D), found {features.dtype} {features.shape}")
+    features = features.astype(np.float32, copy=False)
     if not np.isfinite(features.min() + features.max()):
         raise ValueError(f"{path}: '{KEY}' holds values that are not finite")
-    return features.astype(np.float32, copy=False)
+    return features
 
 
-# Drawn pictures ------------------------------------------------------------------------------------------------
+# Pictures at hand ----------------------------------------------------------------------------------------------
 
 
-def ensure(base: Path, files: dict[str, np.ndarray], extract: Callable | None, load: Callable) -> None:
+def ensure(
+    base: Path, files: dict[str, np.ndarray], extract: Callable | None, load: Callable, kind: str = PUBLISHED
+) -> None:
     """Write the feature files into a folder, unless they are there and of the same network.
 
     One process writes, the others wait for it. Features are recognised by those of two pictures, so another network,
-    other weights or another layer computes all of them anew.
+    other weights, another layer or grid under the same name computes all of them anew.
 
     Args:
         base: the folder.
         files: the pictures of each split.
         extract: pictures uint8 (N, H, W, 3) -> features float32 (N, F); None = what is there has to do.
         load: files -> pictures.
+        kind: of the features; the published one is also reduced by PCA.
     Raises:
         FileNotFoundError: no features and no extract.
         TypeError, ValueError: extract cannot be called, or its result is not float (N, F).
     """
-    whole = all((base / file_name(split, pca)).is_file() for split in files for pca in (True, False))
     if extract is None:
-        if not whole:
+        missing = [path for path in _paths(base, files, kind) if not path.is_file()]
+        if missing:
+            how = "extract=load_backbone().extract, with `from common.vision.backbone import load_backbone`"
+            if kind != PUBLISHED:
+                how = "extract=FeatureExtractor(...).rows, of `common.pytorch.captioning`"
             raise FileNotFoundError(
-                f"the features of these pictures are not computed yet ({base / file_name('train')} is missing). Pass "
-                "extract=load_backbone().extract, with `from common.vision.backbone import load_backbone`, once"
+                f"the features of these pictures are not computed yet ({missing[0]} is missing). Pass {how}, once"
             )
         return
     if not callable(extract):
         raise TypeError(f"extract must be a function of pictures, got {type(extract).__name__}")
     with FileLock(base / ".features.filelock"):
         probe = _extracted(extract, load(files["train"][:PROBED]))
-        if not _is_of(base, files, probe):
-            _write(base, files, extract, load, probe)
+        if not _is_of(base, files, probe, kind):
+            _write(base, files, extract, load, probe, kind)
 
 
-def _is_of(base: Path, files: dict[str, np.ndarray], probe: np.ndarray) -> bool:
+def _paths(base: Path, files: dict[str, np.ndarray], kind: str) -> list[Path]:
+    """The feature files of a kind in the order in which they are written; the last one has the probe."""
+    return [base / file_name(split, pca, kind) for pca in (False, True)[: 1 + (kind == PUBLISHED)] for split in files]
+
+
+def _is_of(base: Path, files: dict[str, np.ndarray], probe: np.ndarray, kind: str) -> bool:
     """True if all feature files are there, and were computed by the network that gave the probe."""
-    if not all((base / file_name(split, pca)).is_file() for split in files for pca in (True, False)):
+    paths = _paths(base, files, kind)
+    if not all(path.is_file() for path in paths):
         return False
     try:
-        stored = read_h5(base / file_name("val"), [PROBE])[PROBE]  # the file that is written last
+        stored = read_h5(paths[-1], [PROBE])[PROBE]
     except ValueError:
         return False
     return stored.shape == probe.shape and bool(np.allclose(stored, probe, rtol=1e-3, atol=1e-3 * np.abs(probe).max()))
 
 
-def _extracted(extract: Callable, pictures: np.ndarray) -> np.ndarray:
+def _extracted(extract: Callable, pictures: Sequence[np.ndarray]) -> np.ndarray:
     features = extract(pictures)
     if not isinstance(features, np.ndarray) or features.dtype.kind != "f" or features.ndim != 2:
         found = f"{features.dtype} {features.shape}" if isinstance(features, np.ndarray) else type(features).__name__
@@ -117,14 +148,24 @@ def _extracted(extract: Callable, pictures: np.ndarray) -> np.ndarray:
     return features.astype(np.float32, copy=False)
 
 
-def _write(base: Path, files: dict[str, np.ndarray], extract: Callable, load: Callable, probe: np.ndarray) -> None:
+def _write(
+    base: Path, files: dict[str, np.ndarray], extract: Callable, load: Callable, probe: np.ndarray, kind: str
+) -> None:
     raw = {split: np.concatenate([_extracted(extract, load(part)) for part in _batches(names)])
            for split, names in files.items()}  # fmt: skip
-    project = fit_pca(raw["train"])
-    for split in files:
-        save(base / file_name(split, False), raw[split])
-    for split in files:
-        save(base / file_name(split), project(raw[split]), probe)
+    contents = [raw[split] if kind == PUBLISHED else halved(raw[split]) for split in files]
+    if kind == PUBLISHED:
+        project = fit_pca(raw["train"])
+        contents += [project(raw[split]) for split in files]
+    paths = _paths(base, files, kind)
+    paths[-1].unlink(missing_ok=True)  # until it is there again, the files of two networks cannot pass for one
+    for path, content in zip(paths, contents, strict=True):
+        save(path, content, probe if path == paths[-1] else None)
+
+
+def halved(features: np.ndarray) -> np.ndarray:
+    """Features in half precision, each right to 1/2000; as they are if one is too large for that, above 65,504."""
+    return features.astype(np.float16) if np.abs(features).max() <= np.finfo(np.float16).max else features
 
 
 def _batches(names: np.ndarray) -> list[np.ndarray]:

@@ -30,6 +30,7 @@ def load_coco_data(
     pca_features: bool = True,
     *,
     extract: Extract | None = None,
+    kind: str = caption_features.PUBLISHED,
     seed: Stream = None,
 ) -> dict[str, Any]:
     """Captions, features and vocabulary.
@@ -38,8 +39,11 @@ def load_coco_data(
         base_dir: a folder in the layout of `coco_captioning`; None = the edition in use.
         max_train: keep so many training captions, drawn with replacement; None = all.
         pca_features: features reduced to 512 numbers by PCA; False = as the network gave them.
-        extract: pictures uint8 (N, H, W, 3) -> features float32 (N, F), for example `load_backbone().extract`. Called
-            once for drawn pictures whose features are not on the disk yet, or are those of another network.
+        extract: pictures uint8 (N, H, W, 3), or a list of them -> features float32 (N, F), for example
+            `load_backbone().extract`. Called once for pictures whose features are not on the disk yet, or are those of
+            another network: for drawn ones, and with a `kind` of your own for all that are files on this machine.
+        kind: a name for other features than those that came with the captions, for example "grid4", read from
+            `{split}2014_grid4.h5`: unreduced, so pca_features must be False, and kept in half precision.
         seed: of the draw for max_train: a RandomState, a seed, or None for NumPy's global stream.
     Returns:
         A dict. For split = train, val: `split_captions` int32 (M, T), `split_image_idxs` (M,), the row of each
@@ -48,19 +52,24 @@ def load_coco_data(
         what each of them shows.
     Raises:
         FileNotFoundError: a file is missing; the message names it and says how it comes.
-        ValueError: a file is damaged or does not fit the others; the message names the file and the key.
+        ValueError: a file is damaged or does not fit the others; the message names the file and the key. Or `kind` is
+            no such name, or another kind than the published one is to be reduced.
         TypeError: max_train is not an integer, extract cannot be called, or gives something else than features.
     """
+    caption_features.checked_kind(kind, pca_features)
     base = store.dataset_dir("coco_captions") if base_dir is None else Path(base_dir)
     data: dict[str, Any] = _read_vocabulary(base / VOCABULARY)
     data |= _read_captions(base / CAPTIONS, len(data["idx_to_word"]))
     for split in SPLITS:
         data[f"{split}_urls"] = _read_urls(base / f"{split}2014_urls.txt", base)
-    if (base / SCENES).is_file():
+    drawn = (base / SCENES).is_file()
+    if drawn:
         data |= _read_scenes(base / SCENES, data)
-        caption_features.ensure(base, {split: data[f"{split}_urls"] for split in SPLITS}, extract, load_images)
+    if drawn or kind != caption_features.PUBLISHED:
+        files = {split: data[f"{split}_urls"] for split in SPLITS}
+        caption_features.ensure(base, files, extract, load_images if drawn else load_pictures, kind)
     for split in SPLITS:
-        path = base / caption_features.file_name(split, pca_features)
+        path = base / caption_features.file_name(split, pca_features, kind)
         data[f"{split}_features"] = caption_features.read(path)
         _check_pictures(data, split, path, base)
     return data if max_train is None else _keep(data, checked_count("max_train", max_train), stream(seed))
@@ -139,6 +148,20 @@ def load_images(files: Iterable[str]) -> np.ndarray:
         FileNotFoundError: one is not there.
         ValueError: one is not a picture, or they differ in size.
     """
+    pictures = load_pictures(files)
+    sizes = {picture.shape for picture in pictures}
+    if len(sizes) > 1:
+        raise ValueError(f"the pictures differ in size: {', '.join(map(str, sorted(sizes)))}")
+    return np.stack(pictures)
+
+
+def load_pictures(files: Iterable[str]) -> list[np.ndarray]:
+    """Picture files as uint8 (H, W, 3) each, of any sizes.
+
+    Raises:
+        FileNotFoundError: one is not there; the published urls are web addresses.
+        ValueError: one is not a picture.
+    """
     pictures = []
     for file in map(str, files):
         if not Path(file).is_file():
@@ -148,10 +171,7 @@ def load_images(files: Iterable[str]) -> np.ndarray:
                 pictures.append(np.asarray(img.convert("RGB")))
         except OSError as error:
             raise ValueError(f"{file} cannot be read as a picture: {error}") from error
-    sizes = {picture.shape for picture in pictures}
-    if len(sizes) > 1:
-        raise ValueError(f"the pictures differ in size: {', '.join(map(str, sorted(sizes)))}")
-    return np.stack(pictures)
+    return pictures
 
 
 # Reading and checking the files ---------------------------------------------------------------------------------
