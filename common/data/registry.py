@@ -140,7 +140,30 @@ IMAGENET_VAL = DataSet(
     pocket_note="22 labelled photographs from installed packages",
 )
 
-DATASETS: dict[str, DataSet] = {entry.name: entry for entry in (CIFAR10, COCO_CAPTIONS, IMAGENET_VAL)}
+VOC2007 = DataSet(
+    name="voc2007",
+    title="PASCAL VOC 2007",
+    folder="VOCdevkit",
+    # No checksums of single files are published, so only their presence is asked for; the archive's is verified.
+    files={f"VOC2007/ImageSets/Main/{split}.txt": None for split in ("train", "val", "trainval")},
+    archives=(
+        Archive(
+            filename="VOCtrainval_06-Nov-2007.tar",
+            size=460032000,
+            checksum="sha256:7d8cd951101b0957ddfd7a530bdc8a94f06121cfc1e511bb5937e973020c7508",
+            # A copy by the author of YOLO, and VOC's own, at the address that torchvision uses.
+            addresses=(
+                "https://pjreddie.com/media/files/VOCtrainval_06-Nov-2007.tar",
+                "https://thor.robots.ox.ac.uk/pascal/VOC/voc2007/VOCtrainval_06-Nov-2007.tar",
+            ),
+        ),
+    ),
+    pocket="common.data.pocket.voc",
+    full_note="2,501 + 2,510 photographs with boxes",
+    pocket_note="1,600 + 400 drawn scenes with boxes",
+)
+
+DATASETS: dict[str, DataSet] = {entry.name: entry for entry in (CIFAR10, COCO_CAPTIONS, IMAGENET_VAL, VOC2007)}
 
 
 def describe(name: str) -> DataSet:
