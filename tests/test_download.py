@@ -329,7 +329,7 @@ def test_tar_that_climbs_out(toy, name):
     else:
         with pytest.raises(ValueError, match=r"toy\.tar\.gz.*outside"):
             store.fetch("toy")
-        assert [p.name for p in root.iterdir()] == ["toy.tar.gz"]
+        assert sorted(p.name for p in root.iterdir()) == [".toy.filelock", "toy.tar.gz"]
     assert not list(root.parent.rglob("evil.txt"))
 
 

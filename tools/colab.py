@@ -21,12 +21,12 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
+from tools.generated import generated_tree
 from tools.needs import imported_modules, needs, requirements
 from tools.notebooks import (
     BUILT,
     ROOT,
     ToolError,
-    generated_tree,
     notebook_paths,
     notebook_text,
     read_notebook,

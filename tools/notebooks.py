@@ -1,17 +1,12 @@
-"""What the notebook tools share: finding, reading and writing notebooks, and putting generated trees in place."""
+"""What the notebook tools share: finding, reading and writing notebooks."""
 
 import ast
-import hashlib
-import json
 import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -155,71 +150,3 @@ def _walk(root: Path) -> Iterator[str]:
         if here.as_posix() == "datasets":  # what lies below is data, whoever put it there
             folders[:], files = [], [f for f in files if f == "README.md"]
         yield from ((here / f).as_posix() for f in files if not f.endswith(BUILT) and f != MANIFEST)
-
-
-@contextmanager
-def generated_tree(destination: Path, source: Path, **notes: Any) -> Iterator[Path]:
-    """A new empty folder that takes the place of `destination` when the block ends without an error.
-
-    Nothing is lost: a destination that this function did not fill, or in which a file was edited or added
-    since, is refused, and after an error the old tree is still there.
-
-    Args:
-        destination: folder to write.
-        source: the tree that is read, which the destination must not contain.
-        notes: what else the manifest is to hold, by name.
-
-    Yields:
-        The folder to fill.
-
-    Raises:
-        ToolError: the destination may not be replaced; the message says why.
-    """
-    destination = destination.absolute()
-    _refuse_foreign(destination, source.resolve())
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
-    new = work / "new"
-    try:
-        new.mkdir()
-        yield new
-        manifest = {"note": "written by a tool; edit elsewhere", **notes, "files": _checksums(new)}
-        (new / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        _swap(new, destination, work / "old")
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _swap(new: Path, destination: Path, old: Path) -> None:
-    if destination.exists():
-        destination.rename(old)
-    try:
-        new.rename(destination)
-    except OSError:
-        if old.exists():
-            old.rename(destination)
-        raise
-
-
-def _checksums(root: Path) -> dict[str, str]:
-    return {name: hashlib.sha256((root / name).read_bytes()).hexdigest() for name in sorted(_walk(root))}
-
-
-def _refuse_foreign(destination: Path, source: Path) -> None:
-    if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
-        raise ToolError(f"{destination} is not a folder; name another destination")
-    if destination.resolve() in (source, *source.parents):
-        raise ToolError(f"{destination} contains the source tree {source}; name another destination")
-    if not destination.exists() or not any(destination.iterdir()):
-        return
-    try:
-        known = json.loads((destination / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ToolError(f"{destination} is not empty and was not written by this command; move it away") from None
-    now = _checksums(destination)
-    edited = sorted(name for name in now if now[name] != known.get(name))
-    if edited:
-        raise ToolError(
-            f"{destination} holds work that would be lost: {', '.join(edited[:5])}{' ...' if edited[5:] else ''}; "
-            "move the folder away (or remove it) and run again"
-        )

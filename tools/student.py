@@ -17,11 +17,11 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from tools.blanks import Blank, find_blanks
+from tools.generated import generated_tree, left_alone
 from tools.notebooks import (
     MANIFEST,
     ROOT,
     ToolError,
-    generated_tree,
     notebook_paths,
     notebook_text,
     plain_python,
@@ -229,6 +229,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     functions, answers = sum(b.function for b in blanks), sum(b.text == ANSWER for b in blanks)
     print(f"{destination}: {functions} functions and {answers} answers to write; no solution shows")
+    if kept := left_alone(destination):
+        print(f"Not written by this command, and left as it is: {', '.join(kept[:8])}{' ...' if kept[8:] else ''}")
     return 0
 
 

@@ -1,18 +1,19 @@
-"""Checksums, and writing folders whole or not at all: temporary sibling, fsync, rename."""
+"""Checksums, turns between processes, and writing folders whole: temporary sibling, fsync, rename."""
 
 import errno
+import logging
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pooch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-STALE_AFTER = 3600.0  # seconds without a write after which a temporary folder was left by a process that no longer runs
+log = logging.getLogger(__name__)
+PATIENCE = 900.0  # seconds to wait for another process that writes the same thing; the slowest takes about a minute
 
 
 def checksum(path: Path, algorithm: str) -> str:
@@ -54,44 +55,93 @@ def os_errors_name(place: Path) -> Iterator[None]:
         ) from error
 
 
-def publish_folder(target: Path, write: Callable[[Path], None], whole: Callable[[Path], bool]) -> None:
-    """Write a folder completely, then give it its name in one step.
+def lock_of(target: Path) -> Path:
+    """The lock file that belongs to a file or folder; it stays there for the next writer."""
+    return target.with_name(f".{target.name}.filelock")
 
-    Any number of processes may do this at once: the first to rename wins, the others drop their copy.
+
+@contextmanager
+def exclusive(lock: Path, patience: float | None = None) -> Iterator[None]:
+    """One process (or thread) at a time is inside. The system frees the lock when its process ends, however it ends.
 
     Args:
-        target: the folder to appear; one that is there and not whole is replaced.
+        lock: the lock file; its folder exists.
+        patience: seconds to wait for another process; None = `PATIENCE`. That one waits is logged at once.
+    Raises:
+        OSError: the other did not finish in time, or the lock is something else than a file that can be locked;
+            the error names it.
+    """
+    patience, turn = PATIENCE if patience is None else patience, FileLock(lock)
+    try:
+        try:
+            turn.acquire(timeout=0)
+        except Timeout:
+            log.warning("another process is writing the same; waiting for it (%s)", lock)
+            turn.acquire(timeout=patience)
+    except Timeout:
+        raise TimeoutError(
+            f"another process has been writing the same for {patience:.0f} s and holds {lock}. End that process, or "
+            "remove the file if there is none, and run this again"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        if lock.is_file() or not lock.exists():
+            raise
+        raise OSError(f"{lock} has to be a file that can be locked ({error}); remove it and run this again") from error
+    try:
+        yield
+    finally:
+        turn.release()
+
+
+def publish_folder(
+    target: Path,
+    write: Callable[[Path], None],
+    whole: Callable[[Path], bool],
+    last: str = "",
+    before: Callable[[Path], Iterable[str]] = lambda folder: (),
+) -> None:
+    """Write a folder completely, then let it appear.
+
+    Any number of processes may do this at once: the first writes, the others wait and find it whole. A folder that is
+    new gets its name in one step. In one that is there and not whole, files are replaced one by one, each in one step,
+    and files of other names stay: they are somebody's. A link to a folder stays a link.
+
+    Args:
+        target: the folder to appear.
         write: fills the empty folder that it is given.
         whole: tells whether a folder is complete and current.
+        last: the file that makes the folder whole, which therefore comes last.
+        before: names of the files that an earlier writer has left in a folder; those not written again are removed.
     Raises:
         OSError: the disk is full, no permission, ...; the error names `target`, and nothing stays behind.
     """
     with os_errors_name(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
-        draft = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
-        draft.chmod(0o755)  # mkdtemp's 0700 would lock out the other users of a shared data root
-        try:
-            write(draft)
-            _flush(draft)
-            _rename_into(draft, target, whole)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        if target.is_symlink():
+            target.resolve().mkdir(parents=True, exist_ok=True)
+        beside = target if target.is_symlink() else target.parent  # on the disk where the files will lie
+        with exclusive(lock_of(target)):
+            sweep(beside, _prefix(target))
+            if target.exists() and whole(target):
+                return  # another process was faster
+            draft = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=beside))
+            draft.chmod(0o755)  # mkdtemp's 0700 would lock out the other users of a shared data root
+            try:
+                write(draft)
+                _flush(draft)
+                _install(draft, target, last, before)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+
+
+def sweep(folder: Path, prefix: str) -> None:
+    """Remove drafts of processes that were killed. Whoever calls this holds the lock under which drafts are made."""
+    for draft in folder.glob(f"{prefix}*"):
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _prefix(target: Path) -> str:
     return f".{target.name}.draft-"
-
-
-def _sweep(target: Path) -> None:
-    """Remove drafts in which nothing has changed for an hour: their writer no longer runs."""
-    for draft in target.parent.glob(f"{_prefix(target)}*"):
-        try:
-            newest = max(path.stat().st_mtime for path in (draft, *draft.rglob("*")))
-        except OSError:  # it is being renamed at this moment
-            continue
-        if time.time() - newest > STALE_AFTER:
-            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _flush(folder: Path) -> None:
@@ -102,12 +152,14 @@ def _flush(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def _rename_into(draft: Path, target: Path, whole: Callable[[Path], bool]) -> None:
-    """Rename draft to target; where target exists, keep it if it is whole and replace it if not."""
-    with FileLock(target.with_name(f".{target.name}.filelock")):  # the system frees it when its process ends
-        if target.exists() and whole(target):
-            return  # another process was faster
-        if target.exists():
-            target.rename(draft.with_name(f"{draft.name}-old"))
+def _install(draft: Path, target: Path, last: str, before: Callable[[Path], Iterable[str]]) -> None:
+    """Move the draft to its place, as a whole where nothing is there, otherwise file by file."""
+    if not target.exists():
         draft.rename(target)
-    shutil.rmtree(draft.with_name(f"{draft.name}-old"), ignore_errors=True)
+        return
+    names = sorted((p.relative_to(draft).as_posix() for p in draft.rglob("*") if p.is_file()), key=lambda n: n == last)
+    for name in set(before(target)) - set(names):
+        (target / name).unlink(missing_ok=True)
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(draft / name, target / name)
