@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+LARGEST = 2**31 - 1  # pixels of a padded side; the compiled loops multiply two sides
+
 
 def output_size(size: int, kernel: int, stride: int, pad: int = 0) -> int:
     """How many places a window has along one axis: 1 + (size + 2 pad - kernel) / stride.
@@ -15,8 +17,13 @@ def output_size(size: int, kernel: int, stride: int, pad: int = 0) -> int:
         stride: step between two places.
         pad: zeros added at each end.
     Raises:
-        ValueError: the window is larger than the padded input, or the places do not end at its edge.
+        ValueError: a number is out of range, the window is larger than the padded input, or the places do not end at
+            its edge.
     """
+    size, kernel = whole("the input's height or width", size, 1), whole("the window's height or width", kernel, 1)
+    stride, pad = whole("stride", stride, 1), whole("pad", pad, 0)
+    if size + 2 * pad > LARGEST:
+        raise ValueError(f"pad {pad} around an input of {size} makes more than {LARGEST} pixels a side")
     room = size + 2 * pad - kernel
     if room < 0:
         raise ValueError(f"a window of {kernel} does not fit an input of {size} with padding {pad}")
@@ -44,9 +51,7 @@ def conv_geometry(x: np.ndarray, w: np.ndarray, b: np.ndarray, conv_param: dict[
             f"x (N, C, H, W), w (F, C, HH, WW) and b (F,), none empty, are needed, got {x.shape}, {w.shape}, {b.shape}"
         )
     _floating(x=x, w=w, b=b)
-    stride, pad = conv_param.get("stride", 1), conv_param.get("pad", 0)
-    _whole("stride", stride, 1)
-    _whole("pad", pad, 0)
+    stride, pad = whole("stride", conv_param.get("stride", 1), 1), whole("pad", conv_param.get("pad", 0), 0)
     H, W = (output_size(x.shape[i], w.shape[i], stride, pad) for i in (2, 3))
     return stride, pad, H, W
 
@@ -67,11 +72,30 @@ def pool_geometry(x: np.ndarray, pool_param: dict[str, Any]) -> tuple[int, int, 
     if x.ndim != 4 or not x.size:
         raise ValueError(f"x (N, C, H, W), not empty, is needed, got {x.shape}")
     _floating(x=x)
-    sizes = [pool_param[name] for name in ("pool_height", "pool_width", "stride")]
-    for name, value in zip(("pool_height", "pool_width", "stride"), sizes, strict=True):
-        _whole(name, value, 1)
-    height, width, stride = sizes
+    height, width, stride = (whole(name, pool_param[name], 1) for name in ("pool_height", "pool_width", "stride"))
     return height, width, stride, output_size(x.shape[2], height, stride), output_size(x.shape[3], width, stride)
+
+
+def column_geometry(
+    shape: tuple[int, ...], HH: int, WW: int, pad: int, stride: int
+) -> tuple[int, int, int, int, tuple[int, int]]:
+    """Check the arguments of the column functions, whose pictures have the given shape.
+
+    Args:
+        shape: (N, C, H, W).
+        HH, WW: of the window, in pixels.
+        pad, stride: in pixels.
+    Returns:
+        HH, WW, pad, stride as Python's integers - those of NumPy overflow - and (H', W').
+    Raises:
+        ValueError: an empty array, a number out of range, or a window that does not fit.
+    """
+    if len(shape) != 4:
+        raise ValueError(f"pictures (N, C, H, W) are needed, got the shape {tuple(shape)}")
+    for name, size in zip("NCHW", shape, strict=True):
+        whole(name, size, 1)
+    HH, WW, pad, stride = whole("HH", HH, 1), whole("WW", WW, 1), whole("pad", pad, 0), whole("stride", stride, 1)
+    return HH, WW, pad, stride, (output_size(shape[2], HH, stride, pad), output_size(shape[3], WW, stride, pad))
 
 
 def check_dout(dout: np.ndarray, shape: tuple[int, ...]) -> None:
@@ -80,9 +104,11 @@ def check_dout(dout: np.ndarray, shape: tuple[int, ...]) -> None:
         raise ValueError(f"dout must have the output's shape {shape}, got {dout.shape}")
 
 
-def _whole(name: str, value: int, least: int) -> None:
+def whole(name: str, value: Any, least: int) -> int:
+    """value as a Python integer, which cannot overflow; ValueError unless it is whole and at least `least`."""
     if not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return int(value)
 
 
 def _floating(**arrays: np.ndarray) -> None:

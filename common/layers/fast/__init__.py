@@ -16,7 +16,7 @@ import numpy as np
 
 from common.layers.convolution import ConvCache
 from common.layers.pooling import PoolCache
-from common.layers.shapes import check_dout, conv_geometry, output_size, pool_geometry
+from common.layers.shapes import check_dout, column_geometry, conv_geometry, pool_geometry
 
 BUILD = "python setup.py build_ext --inplace"  # in the repository's root
 
@@ -52,7 +52,7 @@ def set_num_threads(number: int) -> None:
     """Let the compiled kernels use so many threads; at first it is OMP_NUM_THREADS or the number of cores.
 
     Raises:
-        ValueError: a number below 1.
+        ValueError: a number below 1, or more than there could be: 64, or the number of cores if that is larger.
     """
     if not isinstance(number, int | np.integer) or number < 1:
         raise ValueError(f"number must be a whole number of at least 1, got {number!r}")
@@ -139,6 +139,12 @@ def _working(dtype: np.dtype, *arrays: np.ndarray) -> list[np.ndarray]:
     return [np.ascontiguousarray(array, working) for array in arrays]
 
 
+def _real(**arrays: np.ndarray) -> None:
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"{name} must hold real numbers, got {array.dtype}")
+
+
 # The courses' names for the column functions ------------------------------------------------------------------
 
 
@@ -147,8 +153,13 @@ def im2col_cython(x: np.ndarray, HH: int, WW: int, pad: int, stride: int) -> np.
 
     A row belongs to one weight of a filter, a column to one place of the window; the pictures' columns for the same
     place stand side by side.
+
+    Raises:
+        ValueError: x has not four axes or is empty, a number is out of range, or the window does not fit.
+        TypeError: x does not hold real numbers.
     """
-    size = output_size(x.shape[2], HH, stride, pad), output_size(x.shape[3], WW, stride, pad)
+    HH, WW, pad, stride, size = column_geometry(x.shape, HH, WW, pad, stride)
+    _real(x=x)
     (working,) = _working(x.dtype, x)
     return _backend.im2col(working, HH, WW, pad, stride, size).astype(x.dtype, copy=False)
 
@@ -156,8 +167,12 @@ def im2col_cython(x: np.ndarray, HH: int, WW: int, pad: int, stride: int) -> np.
 def col2im_cython(
     cols: np.ndarray, N: int, C: int, H: int, W: int, HH: int, WW: int, pad: int, stride: int
 ) -> np.ndarray:
-    """Sum the columns (C * HH * WW, H' * W' * N) of `im2col_cython` back into pictures (N, C, H, W)."""
-    size = output_size(H, HH, stride, pad), output_size(W, WW, stride, pad)
+    """Sum the columns (C * HH * WW, H' * W' * N) of `im2col_cython` back into pictures (N, C, H, W).
+
+    Raises:
+        ValueError, TypeError: as `im2col_cython`, or cols has another size.
+    """
+    HH, WW, pad, stride, size = column_geometry((N, C, H, W), HH, WW, pad, stride)
     return col2im_6d_cython(
         cols.reshape(C, HH, WW, *size, N).transpose(0, 1, 2, 5, 3, 4), N, C, H, W, HH, WW, pad, stride
     )
@@ -166,8 +181,14 @@ def col2im_cython(
 def col2im_6d_cython(
     cols: np.ndarray, N: int, C: int, H: int, W: int, HH: int, WW: int, pad: int, stride: int
 ) -> np.ndarray:
-    """Sum columns (C, HH, WW, N, H', W') back into pictures (N, C, H, W)."""
-    expected = (C, HH, WW, N, output_size(H, HH, stride, pad), output_size(W, WW, stride, pad))
+    """Sum columns (C, HH, WW, N, H', W') back into pictures (N, C, H, W).
+
+    Raises:
+        ValueError, TypeError: as `im2col_cython`, or cols has another shape.
+    """
+    HH, WW, pad, stride, size = column_geometry((N, C, H, W), HH, WW, pad, stride)
+    expected = (C, HH, WW, N, *size)
+    _real(cols=cols)
     if cols.shape != expected:
         raise ValueError(f"cols must have the shape (C, HH, WW, N, H', W') = {expected}, got {cols.shape}")
     (working,) = _working(cols.dtype, cols)

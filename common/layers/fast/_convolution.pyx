@@ -34,8 +34,16 @@ def max_threads() -> int:
     return most_threads()
 
 
+cdef int checked_threads(int threads) except -1:
+    """threads, if OpenMP can be asked for so many: it ends the process where it cannot start one."""
+    if not 1 <= threads <= 1024:
+        raise ValueError(f"threads must lie between 1 and 1024, got {threads}")
+    return threads
+
+
 # Sizes and blocks ---------------------------------------------------------------------------------------------
 
+cdef Py_ssize_t LARGEST = 2147483647  # of the padded height and width: no product of two sizes overflows then
 cdef Py_ssize_t COLUMNS = 256  # of a block, about: enough for BLAS to run at full speed
 cdef Py_ssize_t BYTES = 262144  # of a block's columns, and of its product: half a megabyte for each thread
 
@@ -54,12 +62,16 @@ cdef struct Block:
 
 
 cdef Sizes sizes_of(const Py_ssize_t *x, const Py_ssize_t *w, Py_ssize_t stride, Py_ssize_t pad,
-                    Py_ssize_t itemsize):
-    """All sizes, from the shapes of x and w."""
+                    Py_ssize_t itemsize) except *:
+    """All sizes, from the shapes of x and w. What makes no convolution is refused: the loops would not notice."""
     cdef Sizes s
     s.N, s.C, s.H, s.W = x[0], x[1], x[2], x[3]
     s.F, s.HH, s.WW = w[0], w[2], w[3]
     s.stride, s.pad = stride, pad
+    if min(s.N, s.C, s.H, s.W, s.F, s.HH, s.WW, stride) < 1 or pad < 0 or w[1] != s.C:
+        raise ValueError(f"no convolution: x {(s.N, s.C, s.H, s.W)}, w {(s.F, w[1], s.HH, s.WW)}, {stride=}, {pad=}")
+    if max(s.H, s.W, pad) > LARGEST or not (s.HH <= s.H + 2 * pad <= LARGEST and s.WW <= s.W + 2 * pad <= LARGEST):
+        raise ValueError(f"filters {s.HH} x {s.WW} do not fit pictures {s.H} x {s.W} with padding {pad}, or too large")
     s.OH, s.OW = 1 + (s.H + 2 * pad - s.HH) // stride, 1 + (s.W + 2 * pad - s.WW) // stride
     cdef Py_ssize_t numbers = BYTES // itemsize, columns = max(1, min(COLUMNS, numbers // s.F))
     s.rows = min(s.OH, max(1, columns // s.OW))
@@ -295,12 +307,14 @@ cdef void backward_share(const floating *dout, const floating *x, const floating
             col2im(dx, columns, s, at, c, channels)
 
 
-def conv_forward(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] w, const floating[::1] b,
-                 Py_ssize_t stride, Py_ssize_t pad, int threads):
+def conv_forward(const floating[:, :, :, ::1] x not None, const floating[:, :, :, ::1] w not None,
+                 const floating[::1] b not None, Py_ssize_t stride, Py_ssize_t pad, int threads):
     """out (N, F, H', W')."""
     cdef Sizes s = sizes_of(x.shape, w.shape, stride, pad, sizeof(floating))
+    if b.shape[0] != s.F:
+        raise ValueError(f"b must hold {s.F} numbers, got {b.shape[0]}")
     cdef Py_ssize_t blocks = number_of_blocks(s, 0, s.N)
-    cdef int t, T = max(1, min(threads, blocks))
+    cdef int t, T = max(1, min(checked_threads(threads), blocks))
     dtype = np.float32 if floating is float else np.float64
     cdef floating[:, :, :, ::1] out = np.empty((s.N, s.F, s.OH, s.OW), dtype)
     cdef Py_ssize_t width = s.pictures * s.rows * s.OW
@@ -312,11 +326,13 @@ def conv_forward(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] w,
     return out.base
 
 
-def conv_backward(const floating[:, :, :, ::1] dout, const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] w,
-                  Py_ssize_t stride, Py_ssize_t pad, int threads):
+def conv_backward(const floating[:, :, :, ::1] dout not None, const floating[:, :, :, ::1] x not None,
+                  const floating[:, :, :, ::1] w not None, Py_ssize_t stride, Py_ssize_t pad, int threads):
     """dx, dw, db of the shapes of x, w, b."""
     cdef Sizes s = sizes_of(x.shape, w.shape, stride, pad, sizeof(floating))
-    cdef int t, T = max(1, min(threads, s.N))
+    if dout.shape[0] != s.N or dout.shape[1] != s.F or dout.shape[2] != s.OH or dout.shape[3] != s.OW:
+        raise ValueError(f"dout must have the shape {(s.N, s.F, s.OH, s.OW)}")
+    cdef int t, T = max(1, min(checked_threads(threads), s.N))
     dtype = np.float32 if floating is float else np.float64
     cdef floating[:, :, :, ::1] dx = np.empty((s.N, s.C, s.H, s.W), dtype)
     cdef floating[:, :, :, ::1] dw = np.zeros((s.F, s.C, s.HH, s.WW), dtype)  # of the first share
@@ -345,7 +361,7 @@ cdef Block whole_batch(Sizes s):
     return block(s, 0, s.N, 0)
 
 
-def im2col_6d(const floating[:, :, :, ::1] x, Py_ssize_t HH, Py_ssize_t WW, Py_ssize_t pad, Py_ssize_t stride):
+def im2col_6d(const floating[:, :, :, ::1] x not None, Py_ssize_t HH, Py_ssize_t WW, Py_ssize_t pad, Py_ssize_t stride):
     """Columns (C, HH, WW, N, H', W')."""
     cdef Py_ssize_t *w = [1, x.shape[1], HH, WW]
     cdef Sizes s = sizes_of(x.shape, w, stride, pad, sizeof(floating))
@@ -355,12 +371,14 @@ def im2col_6d(const floating[:, :, :, ::1] x, Py_ssize_t HH, Py_ssize_t WW, Py_s
     return columns.base
 
 
-def col2im_6d(const floating[:, :, :, :, :, ::1] columns, Py_ssize_t H, Py_ssize_t W, Py_ssize_t pad,
+def col2im_6d(const floating[:, :, :, :, :, ::1] columns not None, Py_ssize_t H, Py_ssize_t W, Py_ssize_t pad,
               Py_ssize_t stride):
     """Pictures (N, C, H, W): the sums of all columns (C, HH, WW, N, H', W') that a pixel was copied to."""
     cdef Py_ssize_t *x = [columns.shape[3], columns.shape[0], H, W]
     cdef Py_ssize_t *w = [1, columns.shape[0], columns.shape[1], columns.shape[2]]
     cdef Sizes s = sizes_of(x, w, stride, pad, sizeof(floating))
+    if columns.shape[4] != s.OH or columns.shape[5] != s.OW:
+        raise ValueError(f"columns must be those of {s.OH} x {s.OW} places")
     cdef floating[:, :, :, ::1] dx = np.zeros((s.N, s.C, H, W), np.float32 if floating is float else np.float64)
     col2im(&dx[0, 0, 0, 0], &columns[0, 0, 0, 0, 0, 0], s, whole_batch(s), 0, s.C)
     return dx.base

@@ -132,8 +132,19 @@ cdef void pool_row_back(const floating *corner, const floating *dout, floating *
 # All planes ----------------------------------------------------------------------------------------------------
 
 
-def pool_forward(const floating[:, :, :, ::1] x, Py_ssize_t height, Py_ssize_t width, Py_ssize_t stride, int threads):
+cdef int check(const Py_ssize_t *x, Py_ssize_t height, Py_ssize_t width, Py_ssize_t stride, int threads) except -1:
+    """Refuse what makes no pooling: the loops would not notice."""
+    if min(x[0], x[1], height, width, stride) < 1 or x[2] < height or x[3] < width:
+        raise ValueError(f"no pooling: x {(x[0], x[1], x[2], x[3])}, windows {height} x {width}, {stride=}")
+    if not 1 <= threads <= 1024:  # OpenMP ends the process where it cannot start a thread
+        raise ValueError(f"threads must lie between 1 and 1024, got {threads}")
+    return 0
+
+
+def pool_forward(const floating[:, :, :, ::1] x not None, Py_ssize_t height, Py_ssize_t width, Py_ssize_t stride,
+                 int threads):
     """out (N, C, H', W')."""
+    check(x.shape, height, width, stride, threads)
     cdef Py_ssize_t planes = x.shape[0] * x.shape[1], H = x.shape[2], W = x.shape[3], p, y
     cdef Py_ssize_t OH = 1 + (H - height) // stride, OW = 1 + (W - width) // stride
     cdef const floating *corner
@@ -150,18 +161,21 @@ def pool_forward(const floating[:, :, :, ::1] x, Py_ssize_t height, Py_ssize_t w
     return out.base
 
 
-def pool_backward(const floating[:, :, :, ::1] dout, const floating[:, :, :, ::1] x, Py_ssize_t height,
-                  Py_ssize_t width, Py_ssize_t stride, int threads):
+def pool_backward(const floating[:, :, :, ::1] dout not None, const floating[:, :, :, ::1] x not None,
+                  Py_ssize_t height, Py_ssize_t width, Py_ssize_t stride, int threads):
     """dx (N, C, H, W)."""
+    check(x.shape, height, width, stride, threads)
     cdef Py_ssize_t planes = x.shape[0] * x.shape[1], H = x.shape[2], W = x.shape[3], p, y
-    cdef Py_ssize_t OH = dout.shape[2], OW = dout.shape[3], corner
+    cdef Py_ssize_t OH = 1 + (H - height) // stride, OW = 1 + (W - width) // stride, corner
+    if dout.shape[0] != x.shape[0] or dout.shape[1] != x.shape[1] or dout.shape[2] != OH or dout.shape[3] != OW:
+        raise ValueError(f"dout must have the shape {(x.shape[0], x.shape[1], OH, OW)}")
     cdef const floating *pixels = &x[0, 0, 0, 0]
     cdef const floating *gradient = &dout[0, 0, 0, 0]
     cdef floating[:, :, :, ::1] dx = np.empty((x.shape[0], x.shape[1], H, W), np.asarray(x).dtype)
     cdef floating *target = &dx[0, 0, 0, 0]
     cdef bint halves = height == width == stride == 2
     for p in prange(planes, nogil=True, num_threads=threads, schedule="static"):
-        if not halves:
+        if not halves or H % 2 or W % 2:  # pixels in several windows, or in none
             clear(target + p * H * W, H * W)
         for y in range(OH):
             corner = (p * H + y * stride) * W

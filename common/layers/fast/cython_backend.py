@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ from common.layers.fast import _convolution, _pooling  # the first loads SciPy's
 _all_blas = [it for it in ThreadpoolController().lib_controllers if it.user_api == "blas"]
 _scipys_blas = [it for it in _all_blas if any(part.startswith("scipy") for part in Path(it.filepath).parts[:-1])]
 _blas = _scipys_blas or _all_blas  # where SciPy has none of its own, it shares one
-_threads = _convolution.max_threads()
+_most = max(64, os.cpu_count() or 1)  # OpenMP ends the process where the system gives no more threads
+_threads = min(_convolution.max_threads(), _most)
 
 
 def get_num_threads() -> int:
@@ -23,8 +25,14 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(number: int) -> None:
-    """Let so many threads share out the pictures."""
+    """Let so many threads share out the pictures.
+
+    Raises:
+        ValueError: more than this process can have.
+    """
     global _threads
+    if number > _most:
+        raise ValueError(f"number is {number}; this process may use at most {_most}")
     _threads = number
 
 
