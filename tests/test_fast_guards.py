@@ -1,4 +1,4 @@
-"""The fast layers' doors: no argument ends the process. The cases run in child processes."""
+"""The fast layers' doors: no argument ends the process, and a forked process computes. All run in child processes."""
 
 import os
 import signal
@@ -155,3 +155,76 @@ def test_numpy_integers_are_numbers_like_others(kind):
     for convolve in (fast.conv_forward_fast, conv_forward_naive):
         assert np.array_equal(convolve(x, w, b, {"stride": kind(1), "pad": kind(pad)})[0], want)
     assert fast.im2col_cython(x, kind(3), kind(3), kind(pad), kind(1)).shape == (9, want.size)
+
+
+# Fork ---------------------------------------------------------------------------------------------------------
+
+TWO_THREADS = """
+import multiprocessing, os, sys
+rng = np.random.RandomState(0)
+x, w, b, param = rng.randn(40, 3, 16, 16), rng.randn(4, 3, 3, 3), rng.randn(4), {"stride": 1, "pad": 1}
+half = {"pool_height": 2, "pool_width": 2, "stride": 2}
+
+def sums(_=None):
+    out, cache = fast.conv_forward_fast(x, w, b, param)
+    pooled, _ = fast.max_pool_forward_fast(out, half)
+    return [float(a.sum()) for a in (out, pooled, *fast.conv_backward_fast(out, cache))]
+
+fast.set_num_threads(2)
+want = sums()
+
+def right(got):
+    return np.allclose(got, want, rtol=1e-12)
+"""
+
+FORKS = {
+    "os.fork": """
+child = os.fork()
+if child == 0:
+    os._exit(0 if right(sums()) and fast.get_num_threads() == 1 else 3)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+""",
+    "multiprocessing": """
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    sys.exit(0 if all(map(right, pool.map(sums, range(4)))) else 3)
+""",
+    "DataLoader": """
+import torch
+loader = torch.utils.data.DataLoader(range(4), collate_fn=sums, num_workers=2, multiprocessing_context="fork")
+sys.exit(0 if all(map(right, loader)) else 3)
+""",
+    "joblib": """
+from joblib import Parallel, delayed
+results = Parallel(n_jobs=2, backend="multiprocessing")(delayed(sums)(i) for i in range(4))
+sys.exit(0 if all(map(right, results)) else 3)
+""",
+}
+
+
+@compiled
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("way", FORKS)
+def test_a_forked_process_convolves(way):
+    """After a convolution with two threads the second thread is missing in the child, which waited for it for ever."""
+    code, _, err = child(TWO_THREADS + FORKS[way])
+    assert code == 0, err
+
+
+@compiled
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_stays_at_one_thread_and_its_parent_at_two():
+    code, out, err = child(
+        TWO_THREADS
+        + """
+if (child := os.fork()) == 0:
+    try:
+        fast.set_num_threads(2)
+    except ValueError as error:
+        print(error, flush=True)
+    os._exit(0 if right(sums()) else 3)
+assert os.waitpid(child, 0)[1] == 0
+print(fast.get_num_threads(), right(sums()))
+"""
+    )
+    assert code == 0, err
+    assert "at most 1, since it was made by a fork" in out and out.split()[-2:] == ["2", "True"]

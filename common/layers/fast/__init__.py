@@ -52,7 +52,8 @@ def set_num_threads(number: int) -> None:
     """Let the compiled kernels use so many threads; at first it is OMP_NUM_THREADS or the number of cores.
 
     Raises:
-        ValueError: a number below 1, or more than there could be: 64, or the number of cores if that is larger.
+        ValueError: a number below 1, or more than there could be: 64, or the number of cores if that is larger. In a
+            process made by a fork only 1 is allowed: the threads of the first process are not there.
     """
     if not isinstance(number, int | np.integer) or number < 1:
         raise ValueError(f"number must be a whole number of at least 1, got {number!r}")

@@ -32,8 +32,19 @@ def set_num_threads(number: int) -> None:
     """
     global _threads
     if number > _most:
-        raise ValueError(f"number is {number}; this process may use at most {_most}")
+        why = ", since it was made by a fork" if _most == 1 else ""
+        raise ValueError(f"number is {number}; this process may use at most {_most}{why}")
     _threads = number
+
+
+def _one_thread_after_fork() -> None:
+    """A fork copies the thread that calls it and no other; OpenMP would wait for its others for ever."""
+    global _threads, _most
+    _threads = _most = 1
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_one_thread_after_fork)
 
 
 @contextmanager
