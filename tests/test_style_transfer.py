@@ -151,6 +151,9 @@ class TestStyleLoss:
         for layer in (2, -1):
             with pytest.raises(ValueError, match=f"style_layers is {layer}"):
                 style_transfer.style_loss(feats, [layer], [target], [1.0])
+        for wrong in (torch.zeros(1, 1, 1), torch.zeros(1, 4, 4), torch.zeros(3, 3)):
+            with pytest.raises(ValueError, match=r"style_targets.*\(1, 3, 3\)"):
+                style_transfer.style_loss(feats, [0], [wrong], [1.0])
 
 
 class TestTotalVariation:
@@ -218,6 +221,28 @@ class TestFeatures:
         torch.testing.assert_close(first, images.preprocess(picture, 12))
         assert torch.equal(stages.as_input(first, 12, net), first)
         assert stages.as_input(first, 6, net).shape == (1, 3, 6, 8)
+
+    def test_features_divided_by_a_factor(self):
+        """Inputs ten times as large give features ten times as large, so both changes together cancel."""
+        fire = nn.Sequential(nn.Conv2d(6, 4, 3, bias=False), nn.ReLU())
+        net = nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.ReLU(inplace=True), nn.MaxPool2d(2), fire, nn.Conv2d(4, 5, 1))
+        x = maps(1, 3, 16, 20).float()
+        with torch.no_grad():
+            before = stages.extract_features(x, net)
+            stages.divide_features(net, 10)
+            for f, g in zip(before, stages.extract_features(x, net), strict=True):
+                torch.testing.assert_close(10 * g, f)
+
+    @pytest.mark.robustness
+    def test_features_that_cannot_be_divided_are_named(self):
+        net = small_net()  # ends with a tanh
+        kept = net[0].weight.clone()
+        with pytest.raises(ValueError, match="scale with their input, not Tanh"):
+            stages.divide_features(net, 2)
+        for factor in (0, -1, float("nan"), float("inf")):
+            with pytest.raises(ValueError, match="factor must be a finite number above 0"):
+                stages.divide_features(net, factor)
+        assert torch.equal(net[0].weight, kept)
 
     @pytest.mark.robustness
     def test_bad_input_is_named(self, tmp_path):

@@ -59,6 +59,32 @@ def stages(cnn: Any) -> list[nn.Module]:
     return list(cnn)
 
 
+def divide_features(cnn: Any, factor: float) -> None:
+    """Divide every feature map of a network by one factor, in place.
+
+    For weights that were trained on pixels of another scale: a loss with the square of the features, and one with
+    their fourth power, keep their proportion only if the features have the size that its weights were chosen for.
+    Args:
+        cnn: stages of convolutions, ReLUs, maximum pooling and concatenation, which are homogeneous: with the first
+            kernel and all biases divided, so is every map.
+        factor: above 0.
+    Raises:
+        ValueError: factor is no finite number above 0, or the network has other layers.
+    """
+    if not 0 < factor < float("inf"):
+        raise ValueError(f"factor must be a finite number above 0, got {factor}")
+    layers = [part for stage in stages(cnn) for part in stage.modules() if not list(part.children())]
+    for layer in layers:
+        if not isinstance(layer, nn.Conv2d | nn.ReLU | nn.MaxPool2d):
+            raise ValueError(f"only convolutions, ReLUs and maximum pooling scale with their input, not {layer}")
+    convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    with torch.no_grad():
+        convolutions[0].weight.div_(factor)
+        for layer in convolutions:
+            if layer.bias is not None:
+                layer.bias.div_(factor)
+
+
 def layer_index(cnn: Any, layer: Layer) -> int:
     """Place of a stage: a name of a Backbone's layers as its index, an index as it is.
 

@@ -89,6 +89,10 @@ def style_loss(
     checked_layers(style_layers, style_weights, len(feats))
     if len(style_targets) != len(style_layers):
         raise ValueError(f"there are {len(style_layers)} style_layers, but {len(style_targets)} style_targets")
+    for layer, target in zip(style_layers, style_targets, strict=True):
+        C = feats[layer].shape[1]
+        if target.shape != (1, C, C):
+            raise ValueError(f"style_targets: layer {layer} needs (1, {C}, {C}), got {tuple(target.shape)}")
     ### BEGIN SOLUTION style_transfer, 4
     loss = feats[0].new_zeros(())
     for layer, target, weight in zip(style_layers, style_targets, style_weights, strict=True):
