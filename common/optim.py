@@ -11,6 +11,7 @@ never written to.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ import numpy as np
 Config = dict[str, Any]
 
 RULES = ("sgd", "sgd_momentum", "rmsprop", "adam")
+SETTINGS = ("learning_rate", "momentum", "decay_rate", "beta1", "beta2", "epsilon")
+MEMORY = ("velocity", "cache", "m", "v", "t")
 BELOW_ONE = ("momentum", "decay_rate", "beta1", "beta2")  # shares of the past that are kept
 
 
@@ -128,11 +131,14 @@ def with_defaults(w: np.ndarray, dw: np.ndarray, config: Config | None, **defaul
     Returns:
         The same dict, with Python numbers for NumPy's scalars: those would turn float32 into float64.
     Raises:
-        ValueError: shapes that differ; a rate or epsilon that is negative or not finite; a share outside [0, 1).
+        ValueError: shapes that differ; a setting that no rule knows; a rate or epsilon that is negative or not
+            finite; a share outside [0, 1).
     """
     if np.shape(w) != np.shape(dw):
         raise ValueError(f"w and dw differ in shape: {np.shape(w)} and {np.shape(dw)}")
     config = {} if config is None else config
+    if unknown := [str(name) for name in config if name not in SETTINGS + MEMORY]:  # others' are no slips
+        raise ValueError(f"config holds {', '.join(unknown)}; this rule knows {', '.join(defaults)}")
     for name, default in defaults.items():
         if config.get(name) is None:
             config[name] = np.zeros_like(w) if default is None else default
@@ -150,3 +156,17 @@ def _number(name: str, value: Any) -> float:
         allowed = "in [0, 1)" if name in BELOW_ONE else "finite and not negative"
         raise ValueError(f"{name} is {value}; it must be {allowed}")
     return value
+
+
+def _in_precision_of_w(rule: Callable) -> Callable:
+    """The rule with its gradient in w's precision: a float64 gradient would make float64 of float32 weights."""
+
+    @functools.wraps(rule)
+    def of_one_dtype(w, dw, config=None):
+        same = getattr(w, "dtype", None) == getattr(dw, "dtype", None) or getattr(w, "dtype", np.dtype(int)).kind != "f"
+        return rule(w, dw if same else np.asarray(dw, w.dtype), config)
+
+    return of_one_dtype
+
+
+sgd, sgd_momentum, rmsprop, adam = map(_in_precision_of_w, (sgd, sgd_momentum, rmsprop, adam))

@@ -100,6 +100,7 @@ BAD = {
     "empty batch": ((X[:0], W, B, {"stride": 1, "pad": 0}), "none empty"),
     "stride 0": ((X, W, B, {"stride": 0, "pad": 0}), "stride must be .* got 0"),
     "stride 1.5": ((X, W, B, {"stride": 1.5, "pad": 0}), "stride must be .* got 1.5"),
+    "an entry of another name": ((X, W, B, {"strid": 2, "pad": 1}), "conv_param holds strid; its entries are"),
     "pad -1": ((X, W, B, {"stride": 1, "pad": -1}), "pad must be .* got -1"),
 }
 

@@ -425,6 +425,7 @@ def test_distances_of_another_shape(shape):
     ("arguments", "says"),
     [
         ((X0, Y0[:5]), "X has 6 pictures, y has 5 labels"),
+        ((X0, Y0[:, None]), r"y has 6 labels in the shape \(6, 1\)"),
         ((X0, Y0, 1), "num_folds must be between 2 and the 6 pictures, got 1"),
         ((X0, Y0, 7), "num_folds must be between 2 and the 6 pictures, got 7"),
         ((X0, Y0, 3, []), "k_choices is empty"),

@@ -274,3 +274,20 @@ def test_one_param_set_reports_both_accuracies():
     model, train, val = linear.test_one_param_set(Softmax(), data, 0.1, 1e-4, num_iters=100)
     assert train == np.mean(model.predict(X[:200]) == y[:200])
     assert val == np.mean(model.predict(X[200:]) == y[200:])
+
+
+@pytest.mark.robustness
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_one_param_set_refuses_labels_in_a_column(part):
+    """(N,) == (N, 1) compares all with all: the accuracy of a perfect classifier was a third."""
+    rng = np.random.RandomState(0)
+    data = {
+        "X_train": rng.randn(30, 4),
+        "y_train": np.arange(30) % 3,
+        "X_val": rng.randn(9, 4),
+        "y_val": np.arange(9) % 3,
+    }
+    with pytest.raises(ValueError, match=rf"y_{part} has shape \(\d+, 1\)"):
+        linear.test_one_param_set(
+            linear.LinearSVM(), data | {f"y_{part}": data[f"y_{part}"][:, None]}, 1e-3, 0.1, num_iters=1
+        )

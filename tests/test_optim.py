@@ -173,3 +173,25 @@ def test_settings_out_of_range(rule, name, value):
 def test_memory_of_another_parameter():
     with pytest.raises(ValueError, match=r"velocity has shape \(4,\), but w has shape \(3,\)"):
         optim.sgd_momentum(np.zeros(3), np.ones(3), {"velocity": np.zeros(4)})
+
+
+@pytest.mark.robustness
+@pytest.mark.parametrize("rule", optim.RULES)
+def test_a_float64_gradient_leaves_float32_weights_float32(rule):
+    """Momentum, RMSProp and Adam gave float64 back, and the rest of the training ran at half the speed."""
+    w, config = np.ones((2, 3), np.float32), {}
+    for _ in range(3):
+        w, config = getattr(optim, rule)(w, np.full((2, 3), 0.25), config)
+    assert w.dtype == np.float32
+    assert {value.dtype for value in config.values() if isinstance(value, np.ndarray)} <= {np.dtype(np.float32)}
+    want, memory = np.ones((2, 3), np.float32), {}
+    for _ in range(3):
+        want, memory = getattr(optim, rule)(want, np.full((2, 3), 0.25, np.float32), memory)
+    assert np.array_equal(w, want)
+
+
+@pytest.mark.robustness
+@pytest.mark.parametrize("rule", optim.RULES)
+def test_settings_that_no_rule_knows_are_refused(rule):
+    with pytest.raises(ValueError, match="config holds learning_rte; this rule knows learning_rate"):
+        getattr(optim, rule)(np.ones(3), np.ones(3), {"learning_rte": 0.1})

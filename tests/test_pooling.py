@@ -80,6 +80,7 @@ X = np.ones((2, 3, 5, 5))
 BAD = {
     "window above the input": ((X, {"pool_height": 6, "pool_width": 2, "stride": 1}), "window of 6 does not fit"),
     "window wider than the input": ((X, {"pool_height": 2, "pool_width": 6, "stride": 1}), "window of 6 does not fit"),
+    "an entry of another name": ((X, HALF | {"strides": 2}), "pool_param holds strides; its entries are pool_height"),
     "half a window": ((X, HALF), "whole number"),
     "three axes": ((X[0], HALF), "x .N, C, H, W"),
     "empty batch": ((X[:0], HALF), "not empty"),

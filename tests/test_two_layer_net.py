@@ -353,3 +353,10 @@ def test_integer_parameters_are_refused():
 def test_numpy_network_imports_without_torch():
     code = "import sys; sys.modules['torch'] = None; import common.classifiers.two_layer_net"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.robustness
+def test_accuracy_refuses_labels_in_a_column():
+    net = TwoLayerNet(4, 5, 3, rng=0)
+    with pytest.raises(ValueError, match=r"y has shape \(6, 1\)"):
+        net.accuracy(np.ones((6, 4)), np.zeros((6, 1), int))

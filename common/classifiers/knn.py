@@ -221,8 +221,8 @@ def knn_cross_validate(
         ValueError: num_folds or a k is out of range, or X and y differ in length.
     """
     X, y, k_choices = np.asarray(X), np.asarray(y), list(k_choices)
-    if len(X) != len(y):
-        raise ValueError(f"X has {len(X)} pictures, y has {len(y)} labels")
+    if y.shape != (len(X),):
+        raise ValueError(f"X has {len(X)} pictures, y has {len(y)} labels in the shape {y.shape}")
     if not 2 <= num_folds <= len(X):
         raise ValueError(f"num_folds must be between 2 and the {len(X)} pictures, got {num_folds}")
     if not k_choices:

@@ -254,8 +254,11 @@ def test_one_param_set(
     Returns:
         The trained classifier, training accuracy and validation accuracy, as fractions.
     """
-    cls.train(data["X_train"], data["y_train"], lr, reg, num_iters)
-    train, val = (float(np.mean(cls.predict(data[f"X_{part}"]) == data[f"y_{part}"])) for part in ("train", "val"))
+    labels = {
+        part: checked_labels(data[f"y_{part}"], f"y_{part}", np.shape(data[f"X_{part}"])) for part in ("train", "val")
+    }
+    cls.train(data["X_train"], labels["train"], lr, reg, num_iters)
+    train, val = (float(np.mean(cls.predict(data[f"X_{part}"]) == y)) for part, y in labels.items())
     return cls, train, val
 
 

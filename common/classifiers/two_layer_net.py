@@ -224,7 +224,8 @@ class TwoLayerNet:
         ### END SOLUTION
 
     def accuracy(self, X: np.ndarray, y: np.ndarray) -> float:
-        """Share of the rows of X whose label is predicted."""
+        """Share of the rows of X whose label is predicted; y as in `loss`."""
+        y = self._labels(y, "y", np.asarray(X))
         return float(np.mean(self.predict(X) == y))
 
     def _pictures(self, X: np.ndarray, name: str) -> np.ndarray:

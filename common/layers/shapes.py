@@ -43,7 +43,8 @@ def conv_geometry(x: np.ndarray, w: np.ndarray, b: np.ndarray, conv_param: dict[
     Returns:
         stride, pad, and the height and width of the output.
     Raises:
-        ValueError: wrong numbers of axes, an empty array, shapes that do not fit, a stride below 1, a pad below 0.
+        ValueError: wrong numbers of axes, an empty array, shapes that do not fit, a stride below 1, a pad below 0, an
+            entry of another name.
         TypeError: numbers that are not floating.
     """
     if x.ndim != 4 or w.ndim != 4 or not x.size or not w.size or x.shape[1] != w.shape[1] or b.shape != w.shape[:1]:
@@ -51,6 +52,7 @@ def conv_geometry(x: np.ndarray, w: np.ndarray, b: np.ndarray, conv_param: dict[
             f"x (N, C, H, W), w (F, C, HH, WW) and b (F,), none empty, are needed, got {x.shape}, {w.shape}, {b.shape}"
         )
     _floating(x=x, w=w, b=b)
+    _known("conv_param", conv_param, ("stride", "pad"))
     stride, pad = whole("stride", conv_param.get("stride", 1), 1), whole("pad", conv_param.get("pad", 0), 0)
     H, W = (output_size(x.shape[i], w.shape[i], stride, pad) for i in (2, 3))
     return stride, pad, H, W
@@ -65,13 +67,15 @@ def pool_geometry(x: np.ndarray, pool_param: dict[str, Any]) -> tuple[int, int, 
     Returns:
         pool_height, pool_width, stride, and the height and width of the output.
     Raises:
-        ValueError: wrong number of axes, no numbers, a window or stride below 1, windows that miss the edge.
+        ValueError: wrong number of axes, no numbers, a window or stride below 1, windows that miss the edge, an entry
+            of another name.
         TypeError: numbers that are not floating.
         KeyError: a missing entry.
     """
     if x.ndim != 4 or not x.size:
         raise ValueError(f"x (N, C, H, W), not empty, is needed, got {x.shape}")
     _floating(x=x)
+    _known("pool_param", pool_param, ("pool_height", "pool_width", "stride"))
     height, width, stride = (whole(name, pool_param[name], 1) for name in ("pool_height", "pool_width", "stride"))
     return height, width, stride, output_size(x.shape[2], height, stride), output_size(x.shape[3], width, stride)
 
@@ -109,6 +113,11 @@ def whole(name: str, value: Any, least: int) -> int:
     if not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
     return int(value)
+
+
+def _known(name: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
+    if unknown := [str(entry) for entry in given if entry not in known]:
+        raise ValueError(f"{name} holds {', '.join(unknown)}; its entries are {', '.join(known)}")
 
 
 def _floating(**arrays: np.ndarray) -> None:
