@@ -18,14 +18,14 @@ import numpy as np
 
 from common import checkpoint, optim
 from common.progress import progress
+from common.resume import Resumable
 from common.validate import Stream, checked_count, checked_pairs, stream
 
-HISTORIES = ("loss_history", "train_acc_history", "val_acc_history")
 SAMPLING = ("replacement", "permutation")
 DIVERGED = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}  # shows as NaN in the history, with one warning
 
 
-class Solver:
+class Solver(Resumable):
     """Trains a model on minibatches and keeps the parameters with the best validation accuracy.
 
         solver = Solver(model, data, update_rule="adam", optim_config={"learning_rate": 1e-3}, num_epochs=5)
@@ -39,6 +39,7 @@ class Solver:
             the first, and copies of the parameters that had it, {} before.
         epoch, iteration: how many are done.
         optim_configs: {parameter: the rule's dict}.
+        last: a snapshot of the last parameters, while the model has the best ones; else None.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class Solver:
         self.print_every, self.print_acc_every = print_every, print_acc_every
         self._check_options(device)
         self.num_train = self._checked_data(num_train)
-        self.rng = stream(seed)
+        self.rng, self.seed = stream(seed), int(seed) if isinstance(seed, int | np.integer) else None
         self.iterations_per_epoch = max(self.num_train // batch_size, 1)
         self._reset()
 
@@ -135,6 +136,9 @@ class Solver:
             raise ValueError("with a batch function num_train, the number of examples in an epoch, is needed")
         own = ("train", "val") if self.metric is None else ("train",) if self.batch is None else ()
         checked_pairs(self.data, own)
+        for part in own if self.metric is None else ():
+            if np.ndim(self.data[f"y_{part}"]) != 1:  # (N, 1) == (N,) is a table of N x N comparisons
+                raise ValueError(f"y_{part} must have the shape (N,), got {np.shape(self.data[f'y_{part}'])}")
         if self.batch is not None:
             return checked_count("num_train", num_train)
         return len(self.data["y_train"])
@@ -143,7 +147,10 @@ class Solver:
         """Train for num_epochs; after `load_checkpoint`, for what is left of them; when done, for as many again.
 
         A loss that is not finite is reported once, as a warning, and training goes on. However training ends - an
-        interrupt by the keyboard included - the model has the best parameters afterwards.
+        interrupt by the keyboard included - the model has the best parameters afterwards. The last ones are kept: if
+        training was interrupted or ran out of time, the next call goes on from these, unless the parameters have been
+        changed in between. Where a checkpoint of a finished run was loaded there is nothing left to do; more epochs
+        are asked for by a larger num_epochs of the Solver.
 
         Args:
             time_limit: seconds; training stops early rather than exceed them (one iteration is always done).
@@ -153,12 +160,16 @@ class Solver:
         """
         if time_limit is not None and not time_limit > 0:
             raise ValueError(f"time_limit must be a positive number of seconds or None, got {time_limit}")
-        if self.iteration >= self.num_iterations:
+        if self._has_best():
+            checkpoint.restore(self.model, self.last)
+        self.last = None
+        if self.iteration >= self.num_iterations and self.iteration != self.loaded:
             self.num_iterations += self.num_epochs * self.iterations_per_epoch
         try:
             self._loop(np.inf if time_limit is None else time_limit)
         finally:
             if return_best_params and self.best_params:
+                self.last = checkpoint.snapshot(self.model)
                 checkpoint.restore(self.model, self.best)
 
     def step(self) -> None:
@@ -185,7 +196,11 @@ class Solver:
             batch_size: pictures that go through the model at once.
         Returns:
             A number from 0 to 1.
+        Raises:
+            ValueError: y has not the shape (N,).
         """
+        if np.shape(y) != (len(X),):
+            raise ValueError(f"y must have the shape {(len(X),)} for {len(X)} pictures, got {np.shape(y)}")
         if num_samples is not None and len(X) > num_samples:
             chosen = self.rng.choice(len(X), num_samples)
             X, y = X[chosen], y[chosen]
@@ -193,50 +208,6 @@ class Solver:
             scores = (self.model.loss(X[i : i + batch_size]) for i in range(0, len(X), batch_size))
             predicted = np.concatenate([np.argmax(part, axis=1) for part in scores])
         return float(np.mean(predicted == y))
-
-    def save_checkpoint(self, path: str | Path) -> None:
-        """Write everything that `load_checkpoint` needs to go on as if nothing had happened.
-
-        Raises:
-            TypeError: a rule of your own keeps something other than numbers and arrays.
-            OSError: the file cannot be written; one that was there is still there.
-        """
-        own = None if self.rng is np.random else self.rng.get_state()
-        content = {
-            "kind": "solver",
-            "settings": self._settings(),
-            "model": checkpoint.snapshot(self.model),
-            "best": self.best,
-            "best_val_acc": self.best_val_acc,
-            "optim_configs": self.optim_configs,
-            "histories": {name: getattr(self, name) for name in HISTORIES},
-            "progress": {"epoch": self.epoch, "iteration": self.iteration, "order": self.order},
-            "random": {"global": np.random.get_state(), "own": own},
-        }
-        checkpoint.write(path, content)
-
-    def load_checkpoint(self, path: str | Path) -> None:
-        """Put Solver and model back where they were; `train` then continues bit for bit.
-
-        Build the Solver with the same options, data and kind of model first. NumPy's global stream is put back
-        too, because dropout may draw from it.
-
-        Raises:
-            FileNotFoundError: no such file.
-            ValueError: the file is damaged, or belongs to another model or to other options. Nothing has changed then.
-        """
-        saved = checkpoint.read(path, "solver")
-        there, here = saved["settings"], self._settings()
-        different = [f"{name} {there.get(name)} (here {here[name]})" for name in here if there.get(name) != here[name]]
-        if different:
-            raise ValueError(f"{path} was written with {', '.join(different)}")
-        checkpoint.restore(self.model, saved["model"])
-        self.best, self.best_val_acc, self.optim_configs = saved["best"], saved["best_val_acc"], saved["optim_configs"]
-        for name, value in (saved["histories"] | saved["progress"]).items():
-            setattr(self, name, value)
-        np.random.set_state(saved["random"]["global"])
-        if saved["random"]["own"] is not None:
-            self.rng.set_state(saved["random"]["own"])
 
     @property
     def best_params(self) -> dict[str, np.ndarray]:
@@ -248,6 +219,7 @@ class Solver:
     def _reset(self) -> None:
         """State before the first iteration."""
         self.epoch, self.iteration, self.order = 0, 0, None
+        self.last, self.loaded = None, -1  # last parameters, while the model has the best; iterations of a loaded file
         self.num_iterations = self.num_epochs * self.iterations_per_epoch
         self.best, self.best_val_acc = {"params": {}, "state": []}, -1.0 if self.metric is None else -np.inf
         self.loss_history, self.train_acc_history, self.val_acc_history = [], [], []
@@ -338,10 +310,3 @@ class Solver:
             warnings.warn(message + "try a smaller learning rate or other initial weights", UserWarning, stacklevel=4)
         if self.verbose and (self.iteration - 1) % self.print_every == 0:
             bar.write(f"iteration {self.iteration} / {self.num_iterations}: loss {loss:.6f}")
-
-    def _settings(self) -> dict[str, Any]:
-        """What has to be the same where a checkpoint is read; with another setting it would be another run."""
-        functions = {"rule": self.update_rule, "metric": self.metric, "batch": self.batch}
-        names = {key: f and getattr(f, "__name__", type(f).__name__) for key, f in functions.items()}
-        numbers = {name: getattr(self, name) for name in ("batch_size", "sampling", "lr_decay", "num_train")}
-        return names | numbers | {"seeded": self.rng is not np.random}

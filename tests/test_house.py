@@ -19,7 +19,7 @@ WITH_TORCH = ("pytorch", "vision", "detection", "generative")
 FLOORS = (
     {"validate", "storage", "progress", "reload", "source", "todo", "verdicts"},
     {"data", "checks", "plots", "results"},
-    {"layers", "features", "optim", "checkpoint", "search", "solver"},
+    {"layers", "features", "optim", "checkpoint", "search", "resume", "solver"},
     {"classifiers", "pytorch"},
     {"captions", "vision", "detection", "generative", "notebook"},
 )

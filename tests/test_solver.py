@@ -680,3 +680,176 @@ def test_bad_data():
         Solver(Plain(), data | {"y_val": data["y_val"][1:]})
     with pytest.raises(ValueError, match="time_limit must be"):
         quiet(Plain(), data).train(time_limit=0)
+
+
+# Where training goes on -------------------------------------------------------------------------------------------
+
+
+class Stopped(Plain):
+    """Raises an error in its nth training step."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.left = step
+
+    def loss(self, X, y=None):
+        self.left -= y is not None
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return super().loss(X, y)
+
+
+def unlucky(data):
+    """The validation labels of another problem: the best accuracy comes early, by accident."""
+    return data | {"y_val": np.random.RandomState(5).permutation(data["y_val"])}
+
+
+GOES_ON = {
+    "update_rule": "adam",
+    "optim_config": {"learning_rate": 0.05},
+    "num_train_samples": None,
+    "sampling": "permutation",
+    "num_epochs": 12,
+}
+
+
+def test_after_an_interrupt_training_goes_on_from_the_last_parameters():
+    """It went on from the best ones, with the optimiser's memory of the last."""
+    data = unlucky(toy_data(100))
+    whole, solver = quiet(Plain(), data, **GOES_ON), quiet(Stopped(48), data, **GOES_ON)
+    whole.train(return_best_params=False)
+    with pytest.raises(KeyboardInterrupt):
+        solver.train()
+    assert not np.array_equal(solver.model.params["W"], solver.last["params"]["W"])  # it has the best, not the last
+    solver.train(return_best_params=False)
+    assert_identical(everything(whole), everything(solver))
+    assert solver.loss_history == whole.loss_history
+
+
+def test_after_a_time_limit_training_goes_on_from_the_last_parameters(tmp_path):
+    """Also by way of a file that is written while the model has the best parameters."""
+    data = unlucky(toy_data(100))
+    whole, solver, third = (quiet(Plain(), data, **GOES_ON) for _ in range(3))
+    whole.train(return_best_params=False)
+    while solver.iteration < 30:
+        solver.train(time_limit=1e-9)  # one iteration each
+    solver.save_checkpoint(tmp_path / "run.pkl")
+    assert solver.loss_history == whole.loss_history[:30]
+    third.load_checkpoint(tmp_path / "run.pkl")
+    for continued in (solver, third):
+        continued.train(return_best_params=False)
+        assert continued.loss_history == whole.loss_history
+        assert_identical(checkpoint.snapshot(whole.model), checkpoint.snapshot(continued.model))
+
+
+def test_parameters_that_were_changed_in_between_are_trained_on():
+    solver = quiet(Plain(), unlucky(toy_data(100)), **GOES_ON)
+    solver.train(time_limit=1e-9)
+    solver.model.params = {"W": np.full((8, 3), 7.0), "b": np.zeros(3)}
+    solver.step()
+    assert np.abs(solver.model.params["W"] - 7).max() < 0.1
+    solver.model.params["W"] = np.full((8, 3), 5.0)
+    solver.train(time_limit=1e-9, return_best_params=False)
+    assert np.abs(solver.model.params["W"] - 5).max() < 0.1
+
+
+def test_a_finished_run_that_is_loaded_is_finished(tmp_path):
+    path = saved(tmp_path, num_epochs=3)
+    solver = quiet(deep_net(seed=8), toy_data(), **RUN | {"num_epochs": 3})
+    solver.load_checkpoint(path)
+    before = everything(solver)
+    solver.train(return_best_params=False)
+    solver.train(return_best_params=False)
+    assert_identical(before, everything(solver))
+    assert solver.epoch == 3
+    more = quiet(deep_net(seed=8), toy_data(), **RUN | {"num_epochs": 5})
+    more.load_checkpoint(path)
+    more.train()
+    assert more.epoch == 5 and more.loss_history[:9] == solver.loss_history
+    more.train()  # its own work is done: as many again
+    assert more.epoch == 10
+
+
+# What went wrong without a word -----------------------------------------------------------------------------------
+
+
+def test_labels_in_a_column_are_refused():
+    """(N,) == (N, 1) compares all with all: the accuracy of a perfect model was a third."""
+    data = toy_data()
+    for part in ("train", "val"):
+        with pytest.raises(ValueError, match=rf"y_{part} must have the shape \(N,\), got \(\d+, 1\)"):
+            quiet(Plain(), data | {f"y_{part}": data[f"y_{part}"][:, None]})
+    solver = quiet(Plain(), data)
+    with pytest.raises(ValueError, match=r"y must have the shape \(20,\) for 20 pictures, got \(20, 1\)"):
+        solver.check_accuracy(data["X_val"], data["y_val"][:, None])
+
+
+def shifted(data):
+    return data | {"X_train": data["X_train"] + 1e-9}
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "message"),
+    [
+        ({"optim_config": {"learning_rate": 0.01}}, None, r"optim_config \{'learning_rate': 0.02\} \(here"),
+        ({"optim_config": {"learning_rate": 0.02, "beta1": 0.5}}, None, "optim_config"),
+        ({"seed": 1}, None, r"seed 0 \(here 1\)"),
+        ({"num_train_samples": 20}, None, "num_train_samples 30"),
+        ({"num_val_samples": 10}, None, "num_val_samples None"),
+        ({"augment": noisy}, None, r"augment None \(here noisy\)"),
+        ({"lr_schedule": lambda s: 1 - s}, None, "lr_schedule None"),
+        ({}, shifted, r"data [0-9a-f]{8} \(here [0-9a-f]{8}\)"),
+        ({}, unlucky, r"data [0-9a-f]{8}"),
+    ],
+)
+def test_a_checkpoint_of_other_settings_or_data_is_refused(tmp_path, options, change, message):
+    data = toy_data() if change is None else change(toy_data())
+    solver = quiet(deep_net(seed=5), data, **(RUN | options))
+    path, before = saved(tmp_path), everything(solver)
+    with pytest.raises(ValueError, match=message):
+        solver.load_checkpoint(path)
+    assert_identical(before, everything(solver))
+
+
+def test_a_checkpoint_from_before_these_settings_is_read(tmp_path):
+    content = checkpoint.read(saved(tmp_path), "solver")
+    for name in ("seed", "data", "optim_config", "num_train_samples", "num_val_samples", "augment", "lr_schedule"):
+        del content["settings"][name]
+    checkpoint.write(tmp_path / "old.pkl", content)
+    solver = quiet(deep_net(seed=5), toy_data(), **RUN)
+    solver.load_checkpoint(tmp_path / "old.pkl")
+    assert solver.epoch == 1
+
+
+def without(content, *path):
+    for name in path[:-1]:
+        content = content[name]
+    del content[path[-1]]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda c: without(c, "random"),
+        lambda c: without(c, "histories"),
+        lambda c: without(c, "settings"),
+        lambda c: without(c, "optim_configs", "W1"),
+        lambda c: c["random"].update({"global": ("MT19937", [1, 2, 3], 5)}),
+        lambda c: c.update(best=None),
+        lambda c: c["best"]["params"].update(W1=np.zeros((2, 2))),
+        lambda c: c["model"]["state"].pop(),
+    ],
+)
+def test_a_load_that_fails_changes_nothing(tmp_path, spoil):
+    """The model had the file's parameters and the Solver its old counters."""
+    content = checkpoint.read(saved(tmp_path), "solver")
+    spoil(content)
+    checkpoint.write(tmp_path / "spoilt.pkl", content)
+    solver = quiet(deep_net(seed=5), toy_data(), **RUN | {"num_epochs": 7})
+    solver.train()
+    assert not np.array_equal(solver.last["params"]["W1"], solver.model.params["W1"])
+    before, random, own = everything(solver), np.random.get_state(), solver.rng.get_state()
+    with pytest.raises(ValueError):
+        solver.load_checkpoint(tmp_path / "spoilt.pkl")
+    assert_identical(before, everything(solver))
+    assert_identical([random[1:], own[1:]], [np.random.get_state()[1:], solver.rng.get_state()[1:]])
