@@ -38,6 +38,7 @@ class PlainBlock(nn.Module):
         """
         super().__init__()
         checked_sizes(Cin=Cin, Cout=Cout)
+        ### BEGIN SOLUTION pytorch_autograd_and_nn, 4
         stride = 2 if downsample else 1
         self.net = nn.Sequential(
             nn.BatchNorm2d(Cin),
@@ -47,6 +48,7 @@ class PlainBlock(nn.Module):
             nn.ReLU(),
             nn.Conv2d(Cout, Cout, 3, padding=1),
         )
+        ### END SOLUTION
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, Cin, H, W) -> (N, Cout, H, W), or half of H and W."""
@@ -64,12 +66,16 @@ class ResidualBlock(nn.Module):
     def __init__(self, Cin: int, Cout: int, downsample: bool = False):
         """Arguments and errors as of `PlainBlock`."""
         super().__init__()
+        ### BEGIN SOLUTION pytorch_autograd_and_nn, 5
         self.block = PlainBlock(Cin, Cout, downsample)
         self.shortcut = make_shortcut(Cin, Cout, downsample)
+        ### END SOLUTION
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, Cin, H, W) -> (N, Cout, H, W), or half of H and W."""
+        ### BEGIN SOLUTION pytorch_autograd_and_nn, 5
         return self.block(x) + self.shortcut(x)
+        ### END SOLUTION
 
 
 def make_shortcut(Cin: int, Cout: int, downsample: bool = False) -> nn.Module:
@@ -78,9 +84,11 @@ def make_shortcut(Cin: int, Cout: int, downsample: bool = False) -> nn.Module:
     Args:
         Cin, Cout, downsample: of the block.
     """
+    ### BEGIN SOLUTION pytorch_autograd_and_nn, 5
     if Cin == Cout and not downsample:
         return nn.Identity()
     return nn.Conv2d(Cin, Cout, 1, stride=2 if downsample else 1)
+    ### END SOLUTION
 
 
 class ResidualBottleneckBlock(nn.Module):
@@ -103,6 +111,7 @@ class ResidualBottleneckBlock(nn.Module):
         checked_sizes(Cin=Cin)
         if Cout < 4:
             raise ValueError(f"Cout must be at least 4, since a bottleneck has Cout // 4 channels inside; got {Cout}")
+        ### BEGIN SOLUTION pytorch_autograd_and_nn, 6
         stride, inner = 2 if downsample else 1, Cout // 4
         self.block = nn.Sequential(
             nn.BatchNorm2d(Cin),
@@ -116,6 +125,7 @@ class ResidualBottleneckBlock(nn.Module):
             nn.Conv2d(inner, Cout, 1),
         )
         self.shortcut = make_shortcut(Cin, Cout, downsample)
+        ### END SOLUTION
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, Cin, H, W) -> (N, Cout, H, W), or half of H and W."""
@@ -142,8 +152,10 @@ class ResNetStage(nn.Module):
         """
         super().__init__()
         checked_sizes(num_blocks=num_blocks)
+        ### BEGIN SOLUTION pytorch_autograd_and_nn, 7
         others = [block(Cout, Cout) for _ in range(num_blocks - 1)]
         self.net = nn.Sequential(block(Cin, Cout, downsample), *others)
+        ### END SOLUTION
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, Cin, H, W) -> (N, Cout, H, W), or half of H and W."""
@@ -202,14 +214,18 @@ class ResNet(nn.Module):
         for i, (before, after) in enumerate(pairwise(stage_args), 1):
             if before[1] != after[0]:
                 raise ValueError(f"stage_args[{i}] takes {after[0]} channels, but the stage before gives {before[1]}")
+        ### BEGIN SOLUTION pytorch_autograd_and_nn, 7
         stem = ResNetStem(Cin, stage_args[0][0])
         self.cnn = nn.Sequential(stem, *(ResNetStage(*args, block=block) for args in stage_args))
         self.fc = nn.Linear(stage_args[-1][1], num_classes)
+        ### END SOLUTION
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores (N, C) of pictures (N, Cin, H, W) of any height and width."""
+        ### BEGIN SOLUTION pytorch_autograd_and_nn, 7
         maps = self.cnn(x)  # (N, channels, h, w)
         return self.fc(maps.mean(dim=(2, 3)))
+        ### END SOLUTION
 
 
 # Networks for CIFAR-10 -----------------------------------------------------------------------------------------
@@ -268,8 +284,10 @@ def adjust_learning_rate(
     """
     if not 0 < lrd < float("inf"):
         raise ValueError(f"lrd must be a finite number above 0, got {lrd}")
+    ### BEGIN SOLUTION pytorch_autograd_and_nn, 8
     if epoch in schedule:
         for group in optimizer.param_groups:
             log.info("epoch %d: learning rate %g -> %g", epoch, group["lr"], group["lr"] * lrd)
             group["lr"] *= lrd
+    ### END SOLUTION
     return [group["lr"] for group in optimizer.param_groups]

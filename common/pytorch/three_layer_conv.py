@@ -44,9 +44,11 @@ def three_layer_convnet(x: Tensor, params: Sequence[Tensor]) -> Tensor:
     if len(params) != 6:
         raise ValueError(f"params must hold three weights and three biases, got {len(params)} tensors")
     conv_w1, conv_b1, conv_w2, conv_b2, fc_w, fc_b = params
+    ### BEGIN SOLUTION pytorch_autograd_and_nn, 2
     x = F.relu(F.conv2d(x, conv_w1, conv_b1, padding=2))
     x = F.relu(F.conv2d(x, conv_w2, conv_b2, padding=1))
     return F.linear(flatten(x), fc_w, fc_b)
+    ### END SOLUTION
 
 
 def initialize_three_layer_conv_part2(
@@ -58,11 +60,13 @@ def initialize_three_layer_conv_part2(
         conv_w1, conv_b1, conv_w2, conv_b2, fc_w, fc_b; each is a leaf that autograd follows.
     """
     (colours, C1, C2), made = CHANNELS, {"dtype": dtype, "device": device, "requires_grad": True}
+    ### BEGIN SOLUTION pytorch_autograd_and_nn, 2
     params = []
     for shape in ((C1, colours, 5, 5), (C2, C1, 3, 3), (10, C2 * SIZE * SIZE)):
         params.append(nn.init.kaiming_normal_(torch.empty(shape, **made)))
         params.append(torch.zeros(shape[0], **made))
     return params
+    ### END SOLUTION
 
 
 # Part 3: a module --------------------------------------------------------------------------------------------
@@ -86,15 +90,19 @@ class ThreeLayerConvNet(nn.Module):
         """
         super().__init__()
         checked_sizes(in_channel=in_channel, channel_1=channel_1, channel_2=channel_2, num_classes=num_classes)
+        ### BEGIN SOLUTION pytorch_autograd_and_nn, 2
         self.conv1 = nn.Conv2d(in_channel, channel_1, 5, padding=2)
         self.conv2 = nn.Conv2d(channel_1, channel_2, 3, padding=1)
         self.fc = nn.Linear(channel_2 * SIZE * SIZE, num_classes)
         self.apply(start_kaiming)
+        ### END SOLUTION
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores (N, C) of pictures (N, in_channel, 32, 32)."""
+        ### BEGIN SOLUTION pytorch_autograd_and_nn, 2
         x = F.relu(self.conv2(F.relu(self.conv1(x))))
         return self.fc(flatten(x))
+        ### END SOLUTION
 
 
 def start_kaiming(module: nn.Module) -> None:
@@ -108,8 +116,10 @@ def initialize_three_layer_conv_part3(
     dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu", learning_rate: float = 3e-3
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
     """A `ThreeLayerConvNet` of the usual sizes, and plain SGD with weight decay."""
+    ### BEGIN SOLUTION pytorch_autograd_and_nn, 2
     model = ThreeLayerConvNet(*CHANNELS, num_classes=10).to(device, dtype)
     return model, torch.optim.SGD(model.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    ### END SOLUTION
 
 
 # Part 4: a list of layers ------------------------------------------------------------------------------------
@@ -120,8 +130,10 @@ def initialize_three_layer_conv_part4(
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The same network as an `nn.Sequential`, and SGD with Nesterov momentum 0.5 and weight decay."""
     colours, C1, C2 = CHANNELS
+    ### BEGIN SOLUTION pytorch_autograd_and_nn, 2
     convolutions = nn.Conv2d(colours, C1, 5, padding=2), nn.ReLU(), nn.Conv2d(C1, C2, 3, padding=1), nn.ReLU()
     model = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(C2 * SIZE * SIZE, 10))
     model = model.apply(start_kaiming).to(device, dtype)
     options = {"momentum": 0.5, "nesterov": True, "weight_decay": WEIGHT_DECAY}
     return model, torch.optim.SGD(model.parameters(), lr=learning_rate, **options)
+    ### END SOLUTION
