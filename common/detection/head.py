@@ -137,9 +137,12 @@ class OneStageHead(nn.Module):
         Raises:
             ValueError: neither a tail nor a stride-32 map.
         """
-        maps = self.pyramid(x, deep)
+        return self.predict(self.pyramid(x, deep))
+
+    def predict(self, maps: Sequence[Tensor]) -> Predictions:
+        """Predictions from the three maps of `pyramid`."""
         shapes = [(p.shape[-2], p.shape[-1]) for p in maps]
-        points, strides = grid_points(shapes, STRIDES, x.device)
+        points, strides = grid_points(shapes, STRIDES, maps[0].device)
         scores = torch.cat([rows(self.to_scores(self.class_tower(p))) for p in maps], dim=1)  # (B, P, C)
         regressed = [rows(self.to_boxes(self.box_tower(p))) for p in maps]
         logs = torch.cat([scale * r[..., :4] for scale, r in zip(self.scales, regressed, strict=True)], dim=1)
