@@ -33,7 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     | {"style_size": 224, "content_weight": 3e-2, "style_weights": (200_000, 800, 12, 1), "tv_weight": 2e-2},
     "starry_night": _SQUEEZENET
     | {"style_size": 192, "content_weight": 6e-2, "style_weights": (300_000, 1000, 15, 3), "tv_weight": 2e-2},
-    # EfficientNet-Lite0: its gradients are strong in fine grain, so changes are described by frequencies.
+    # EfficientNet-Lite0: its gradients are strong in fine grain, which `smooth` makes harder to change.
     "efficientnet_lite0": {
         "image_size": 192,
         "style_size": 192,
@@ -88,8 +88,8 @@ def style_transfer(
         num_iterations: evaluations of losses and gradient; 0 returns the start. L-BFGS takes up to twenty steps at
             a time, so that there may be a few more.
         limit: pixels are kept from -limit to limit (CS231n: 1.5); None = the valid range of a normalised picture.
-        smooth: the change of the picture is described by numbers for its frequencies, those of frequency f weighing
-            1/f^smooth. Large shapes then change as easily as fine grain, and L-BFGS gets on. 0 = by its pixels.
+        smooth: the picture is its start plus a picture z in which each frequency f is divided by f^smooth, and the
+            descent is with respect to z: equal changes of z move large shapes more than fine grain. 0 = the pixels.
         show_every, show: call show(picture, evaluations so far) about so often; 0 or None = never.
         rng: of the noise, a RandomState or a seed.
     Returns:
