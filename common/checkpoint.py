@@ -6,7 +6,7 @@ text, `content.json`, that says where each belongs; its SHA-256 follows. It is n
 that makes nothing but NumPy arrays and plain containers.
 
 What changes in a model while it trains is `model.params` and, with batch normalisation, the running averages in
-`model.bn_params`, a list of dicts. A model that keeps anything else offers two methods: `state_dict()` returns it, as
+`model.bn_params`, dicts. A model that keeps anything else offers two methods: `state_dict()` returns it, as
 plain containers of arrays and numbers, and `load_state_dict(state)` takes it back. A model that draws random numbers
 from NumPy's global stream has nothing to keep: the Solver saves that stream.
 """
@@ -52,6 +52,8 @@ def restore(model: Any, saved: Snapshot) -> None:
     state = copy.deepcopy(saved["state"])
     if hasattr(model, "load_state_dict"):
         model.load_state_dict(state)
+    elif isinstance(getattr(model, "bn_params", None), dict) and isinstance(state, dict):
+        model.bn_params = state
     elif len(state) != len(getattr(model, "bn_params", [])):
         raise ValueError(f"{len(state)} bn_params were saved, the model has {len(getattr(model, 'bn_params', []))}")
     elif state:

@@ -215,7 +215,7 @@ def _at(f: Callable, x: np.ndarray, index: tuple, step: float) -> Any:
 def grad_check_sparse(
     f: Callable[[np.ndarray], float],
     x: np.ndarray,
-    analytic: np.ndarray,
+    analytic_grad: np.ndarray,
     num_checks: int = 10,
     h: float = 1e-5,
     *,
@@ -227,7 +227,7 @@ def grad_check_sparse(
     Args:
         f: takes x and returns a number.
         x: float64 array; perturbed in place and restored.
-        analytic: gradient to test, of the shape of x.
+        analytic_grad: gradient to test, of the shape of x.
         num_checks: how many entries, drawn with replacement.
         h: the step.
         seed: of the draw; None draws from NumPy's global generator.
@@ -239,16 +239,16 @@ def grad_check_sparse(
         ValueError: the shapes differ.
     """
     _require_float(x, "grad_check_sparse")
-    if np.shape(analytic) != x.shape:
-        raise ValueError(f"analytic has shape {np.shape(analytic)}, but x has shape {x.shape}")
+    if np.shape(analytic_grad) != x.shape:
+        raise ValueError(f"analytic_grad has shape {np.shape(analytic_grad)}, but x has shape {x.shape}")
     draw = np.random if seed is None else np.random.RandomState(seed)
     errors = np.zeros(num_checks)
     for i in range(num_checks):
         index = tuple(draw.randint(size) for size in x.shape)
         numeric = float(_at(f, x, index, +h) - _at(f, x, index, -h)) / (2 * h)
-        errors[i] = rel_error(numeric, analytic[index])
+        errors[i] = rel_error(numeric, analytic_grad[index])
         if verbose:
-            print(f"numerical {numeric: .6f}  analytic {analytic[index]: .6f}  relative error {errors[i]:.1e}")
+            print(f"numerical {numeric: .6f}  analytic {analytic_grad[index]: .6f}  relative error {errors[i]:.1e}")
     return errors
 
 

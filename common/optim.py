@@ -12,6 +12,7 @@ never written to.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -109,16 +110,21 @@ def adam(w: np.ndarray, dw: np.ndarray, config: Config | None = None) -> tuple[n
 
 
 def rule(update_rule: str | Callable) -> Callable:
-    """The function of an update rule, given by its name in `RULES` or as the function itself.
+    """The function of an update rule: itself, or the function of that name in this module.
 
+    A rule that you add to the module, as in `optim.nesterov = nesterov`, is found too.
+
+    Args:
+        update_rule: a function (w, dw, config) -> next_w, config, or its name.
     Raises:
         ValueError: no such rule.
     """
     if callable(update_rule):
         return update_rule
-    if update_rule not in RULES:
+    found = globals().get(update_rule) if isinstance(update_rule, str) else None
+    if not inspect.isfunction(found) or list(inspect.signature(found).parameters) != ["w", "dw", "config"]:
         raise ValueError(f"update_rule must be a function or one of {', '.join(RULES)}, got {update_rule!r}")
-    return globals()[update_rule]
+    return found
 
 
 def with_defaults(w: np.ndarray, dw: np.ndarray, config: Config | None, **defaults: float | None) -> Config:

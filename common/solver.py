@@ -35,6 +35,7 @@ class Solver(Resumable):
         loss_history: of the minibatches, one value an iteration.
         train_acc_history, val_acc_history: after the first iteration, after every epoch, and where training stops.
             With a metric of yours, its values are in val_acc_history and train_acc_history stays empty.
+        X_train, y_train, X_val, y_val: as in data, where they are there.
         best_val_acc, best_params: the highest validation accuracy (or metric) so far, -1 (or minus infinity) before
             the first, and copies of the parameters that had it, {} before.
         epoch, iteration: how many are done.
@@ -73,11 +74,12 @@ class Solver(Resumable):
             model: see above.
             data: X_train, y_train, X_val, y_val, pictures in any shape that the model takes; with `metric` and `batch`
                 anything that these two understand.
-            update_rule: a name in `common.optim`, or a function (w, dw, config) -> next_w, config.
+            update_rule: the name of a rule in `common.optim`, also of one that you have put there, or a function
+                (w, dw, config) -> next_w, config.
             optim_config: settings of the rule, such as learning_rate; every parameter gets a copy.
             lr_decay: factor on the learning rate at the end of each epoch.
             batch_size: pictures in a minibatch.
-            num_epochs: an epoch has max(N // batch_size, 1) iterations.
+            num_epochs: an epoch has max(N // batch_size, 1) iterations; 0 = `train` does nothing.
             num_train_samples, num_val_samples: how many pictures to measure the accuracies on; None = all.
             checkpoint_name: None, or the start of the names of the files `<name>_epoch_<e>.pkl`, a file an epoch.
             print_every: with verbose, print the loss every so many iterations ...
@@ -106,6 +108,8 @@ class Solver(Resumable):
         self.num_train_samples, self.num_val_samples = num_train_samples, num_val_samples
         self.checkpoint_name, self.verbose = checkpoint_name, verbose
         self.print_every, self.print_acc_every = print_every, print_acc_every
+        for name in {"X_train", "y_train", "X_val", "y_val"}.intersection(data if isinstance(data, dict) else ()):
+            setattr(self, name, data[name])  # as in the source course
         self._check_options(device)
         self.num_train = self._checked_data(num_train)
         self.rng, self.seed = stream(seed), int(seed) if isinstance(seed, int | np.integer) else None
@@ -118,8 +122,9 @@ class Solver(Resumable):
             raise ValueError(f"sampling must be one of {', '.join(SAMPLING)}, got {self.sampling!r}")
         if str(device) != "cpu":
             raise ValueError(f'device must be "cpu", where NumPy computes, got {device!r}')
-        for name in ("batch_size", "num_epochs", "print_every", "print_acc_every"):
+        for name in ("batch_size", "print_every", "print_acc_every"):
             checked_count(name, getattr(self, name))
+        checked_count("num_epochs", self.num_epochs, 0)
         for name in ("num_train_samples", "num_val_samples"):
             if getattr(self, name) is not None:
                 checked_count(name, getattr(self, name))
@@ -184,6 +189,10 @@ class Solver(Resumable):
                 self.model.params[name], self.optim_configs[name] = self.update_rule(w, grads[name], config)
         self.iteration += 1
         self.loss_history.append(float(loss))
+
+    def _step(self) -> None:
+        """`step`, by the name of the source course."""
+        self.step()
 
     def check_accuracy(
         self, X: np.ndarray, y: np.ndarray, num_samples: int | None = None, batch_size: int = 100

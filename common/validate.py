@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import operator
+import os
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,3 +152,11 @@ def checked_sizes(**sizes: int) -> None:
     """Each of the named numbers is a whole number of at least 1; otherwise as `checked_count`."""
     for name, value in sizes.items():
         checked_count(name, value)
+
+
+def file_to_load(fname: str | os.PathLike) -> bool:
+    """Whether there is such a file; if not, a warning says that nothing is loaded (CS231n's `load` returns False)."""
+    found = Path(fname).is_file()
+    if not found:
+        warnings.warn(f"{fname}: there is no such file; nothing is loaded", UserWarning, stacklevel=3)
+    return found

@@ -240,7 +240,7 @@ def test_sparse_check_draws_by_seed(capsys):
 
 
 def test_sparse_check_wants_a_gradient_of_the_shape_of_x():
-    with pytest.raises(ValueError, match=r"analytic has shape \(3,\), but x has shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"analytic_grad has shape \(3,\), but x has shape \(2,\)"):
         grad_check_sparse(np.sum, np.ones(2), np.ones(3))
 
 

@@ -576,7 +576,7 @@ def test_not_verbose_says_nothing(capsys, monkeypatch):
         ({"update_rule": "with_defaults"}, "update_rule must be"),
         ({"sampling": "random"}, "sampling must be one of"),
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
-        ({"num_epochs": 0}, "num_epochs is 0"),
+        ({"num_epochs": -1}, "num_epochs is -1"),
         ({"print_every": 0}, "print_every is 0"),
         ({"num_train_samples": 0}, "num_train_samples is 0"),
         ({"lr_decay": 0}, "lr_decay must be"),
@@ -853,3 +853,26 @@ def test_a_load_that_fails_changes_nothing(tmp_path, spoil):
         solver.load_checkpoint(tmp_path / "spoilt.pkl")
     assert_identical(before, everything(solver))
     assert_identical([random[1:], own[1:]], [np.random.get_state()[1:], solver.rng.get_state()[1:]])
+
+
+class Courses(Plain):
+    """As in the source course: bn_params may be a dict, and fills while the model trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.bn_params = {"mode": "train"}
+
+    def loss(self, X, y=None):
+        self.bn_params["running_mean"] = X.mean(axis=0)
+        return super().loss(X, y)
+
+
+def test_bn_params_may_be_a_dict(tmp_path):
+    """It was a TypeError at the end of the training."""
+    solver = quiet(model := Courses(), toy_data(), num_epochs=2)
+    solver.train()
+    np.testing.assert_array_equal(model.bn_params["running_mean"], solver.best["state"]["running_mean"])
+    solver.save_checkpoint(tmp_path / "run.pkl")
+    other = quiet(fresh := Courses(), toy_data(), num_epochs=2)
+    other.load_checkpoint(tmp_path / "run.pkl")
+    assert fresh.bn_params.keys() == {"mode", "running_mean"}

@@ -99,6 +99,7 @@ class FullyConnectedNet(Stack):
         params: W1, b1, ..., WL, bL; with normalisation gamma1, beta1, ..., one pair for each hidden layer.
         num_layers: L, the number of affine layers.
         bn_params: a dict for each normalisation layer: mode, and the running averages of batch normalisation.
+        dropout_param: {} without dropout, else mode, p (the probability of keeping) and seed.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class FullyConnectedNet(Stack):
         seed: int | None = None,
         *,
         dropout: float | None = None,
+        dropout_keep_ratio: float | None = None,
         rng: Stream = None,
     ):
         """Weights normally distributed around zero, biases and betas zero, gammas one.
@@ -129,15 +131,19 @@ class FullyConnectedNet(Stack):
                 in the last layer.
             dtype: of the parameters and of all computing.
             seed: the same dropout masks in every call, for gradient checks; None = new ones from NumPy's global stream.
-            dropout: CS231n's name of keep_prob (the probability of keeping).
+            dropout, dropout_keep_ratio: CS231n's names of keep_prob, until 2020 and since (the probability of keeping).
             rng: RandomState or seed of the weights; None = NumPy's global stream.
         Raises:
             ValueError: sizes below 1, keep_prob outside (0, 1], an unknown normalization, a negative weight_scale or
-                reg, a dtype that is not floating; both keep_prob and dropout.
+                reg, a dtype that is not floating; keep_prob by two of its names.
         """
-        if dropout is not None and keep_prob != 1:
-            raise ValueError(f"keep_prob {keep_prob} and dropout {dropout} are two names of one thing; give one")
-        keep_prob = keep_prob if dropout is None else dropout
+        named = {"keep_prob": None if keep_prob == 1 else keep_prob}
+        named |= {"dropout": dropout, "dropout_keep_ratio": dropout_keep_ratio}
+        named = {name: value for name, value in named.items() if value is not None}
+        if len(named) > 1:
+            given = " and ".join(f"{name} {value}" for name, value in named.items())
+            raise ValueError(f"{given} are names of one thing; give one")
+        keep_prob = next(iter(named.values()), 1)
         if not 0 < keep_prob <= 1:
             raise ValueError(f"keep_prob must lie in (0, 1], 1 = no dropout, got {keep_prob}")
         if normalization is not None and normalization not in NORMS:
@@ -146,7 +152,7 @@ class FullyConnectedNet(Stack):
         self.sizes = [input_dim, *hidden_dims, num_classes]  # a new list: the caller's stays as it is
         checked_sizes(**{f"the size of layer {i}": size for i, size in enumerate(self.sizes)})
         self.num_layers, self.normalization, self.use_dropout = len(self.sizes) - 1, normalization, keep_prob < 1
-        self.dropout_param = {"mode": "train", "keep_prob": keep_prob, "seed": seed} if self.use_dropout else {}
+        self.dropout_param = {"mode": "train", "p": keep_prob, "seed": seed} if self.use_dropout else {}
         self.bn_params = [{"mode": "train"} for _ in hidden_dims if normalization]
         self.set_params(self.initial_params(self.sizes, checked_scale(weight_scale, ("kaiming",)), stream(rng)))
 
@@ -224,5 +230,5 @@ class FullyConnectedNet(Stack):
         """The arguments that make a network of these sizes."""
         input_dim, *hidden_dims, num_classes = self.sizes
         own = {"hidden_dims": hidden_dims, "input_dim": input_dim, "num_classes": num_classes}
-        dropout = {name: self.dropout_param.get(name, default) for name, default in (("keep_prob", 1), ("seed", None))}
+        dropout = {"keep_prob": self.dropout_param.get("p", 1), "seed": self.dropout_param.get("seed")}
         return own | dropout | {"normalization": self.normalization} | super().settings()

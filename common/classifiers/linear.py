@@ -11,7 +11,7 @@ import numpy as np
 
 from common.progress import progress
 from common.storage import atomic_write
-from common.validate import Stream, checked_count, checked_examples, checked_labels, checked_reg, stream
+from common.validate import Stream, checked_count, checked_examples, checked_labels, checked_reg, file_to_load, stream
 
 
 def svm_loss_naive(W: np.ndarray, X: np.ndarray, y: np.ndarray, reg: float) -> tuple[float, np.ndarray]:
@@ -141,7 +141,7 @@ class LinearClassifier:
             reg: regularisation strength, >= 0.
             num_iters: steps.
             batch_size: pictures a step; may exceed N.
-            verbose: show a progress bar with the loss.
+            verbose: print the loss every 100 steps, beside a progress bar.
             rng: RandomState or seed of the initial weights and the minibatches; None = NumPy's global stream.
         Returns:
             The loss before each step.
@@ -162,8 +162,8 @@ class LinearClassifier:
             self.W -= learning_rate * dW
             ### END SOLUTION
             losses.append(loss)
-            if step % 100 == 0:
-                steps.set_postfix(loss=f"{loss:.3f}")
+            if verbose and step % 100 == 0:
+                steps.write(f"iteration {step} / {num_iters}: loss {loss:.6f}")
         return losses
 
     def predict(self, X: np.ndarray) -> np.ndarray:
@@ -187,19 +187,26 @@ class LinearClassifier:
         """Loss and gradient on a minibatch; subclasses override it."""
         raise NotImplementedError("LinearClassifier has no loss of its own: use LinearSVM or Softmax")
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, fname: str | os.PathLike) -> None:
         """Write the weights to a .npy file; an interruption leaves an older file whole."""
         if self.W is None:
             raise ValueError("this classifier holds no weights to save")
-        with atomic_write(path) as file:
+        with atomic_write(fname) as file:
             np.save(file, self.W)
 
-    def load(self, path: str | os.PathLike) -> None:
-        """Read weights written by `save`."""
-        W = np.load(path, allow_pickle=False)
+    def load(self, fname: str | os.PathLike) -> bool:
+        """Read weights written by `save`; False, with a warning, if there is no such file, as in CS231n.
+
+        Raises:
+            ValueError: the file holds no matrix.
+        """
+        if not file_to_load(fname):
+            return False
+        W = np.load(fname, allow_pickle=False)
         if W.ndim != 2:
-            raise ValueError(f"{path} holds an array of shape {W.shape}, weights have shape (D, C)")
+            raise ValueError(f"{fname} holds an array of shape {W.shape}, weights have shape (D, C)")
         self.W = W
+        return True
 
 
 class LinearSVM(LinearClassifier):

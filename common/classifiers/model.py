@@ -10,7 +10,7 @@ import numpy as np
 from common import checkpoint
 from common.layers.affine import affine_backward, affine_forward
 from common.layers.losses import softmax_loss
-from common.validate import checked_float, checked_reg
+from common.validate import checked_float, checked_reg, file_to_load
 
 Array = np.ndarray
 
@@ -80,28 +80,33 @@ class Model:
         """The arguments that make a model of these sizes, as plain numbers and strings."""
         return {"reg": self.reg, "dtype": np.dtype(self.dtype).name}
 
-    def save(self, path: str | Path) -> None:
+    def save(self, fname: str | Path) -> None:
         """Write settings, parameters and running averages to one file, whole or not at all.
 
+        Args:
+            fname: path of the file.
         Raises:
             OSError: the file cannot be written.
         """
         content = {"kind": "model", "class": type(self).__name__, "settings": self.settings()}
-        checkpoint.write(path, content | checkpoint.snapshot(self))
+        checkpoint.write(fname, content | checkpoint.snapshot(self))
 
-    def load(self, path: str | Path, dtype: type | None = None) -> None:
+    def load(self, fname: str | Path, dtype: type | None = None) -> bool:
         """Become the model that `save` wrote, whatever its sizes; reading the file runs no code from it.
 
         Args:
-            path: of the file.
+            fname: path of the file.
             dtype: compute in this precision; None = in the saved one.
+        Returns:
+            True; False, with a warning, if there is no such file, as in CS231n.
         Raises:
-            FileNotFoundError: no such file.
             ValueError: the file is damaged, or holds no model of this class. This model stays as it was.
         """
-        saved = checkpoint.read(path, "model")
+        if not file_to_load(fname):
+            return False
+        saved = checkpoint.read(fname, "model")
         if saved.get("class") != type(self).__name__:
-            raise ValueError(f"{path} holds a {saved.get('class', 'model')}, not a {type(self).__name__}")
+            raise ValueError(f"{fname} holds a {saved.get('class', 'model')}, not a {type(self).__name__}")
         settings = saved["settings"] | ({"dtype": np.dtype(dtype).name} if dtype else {})
         checkpoint.restore(type(self)(**settings, **self.UNTRAINED), saved)  # an error here changes nothing
         self.__init__(**settings, **self.UNTRAINED)
@@ -111,6 +116,7 @@ class Model:
             bn_param |= {
                 name: value.astype(self.dtype) for name, value in bn_param.items() if name.startswith("running")
             }
+        return True
 
     def set_params(self, params: dict[str, Array]) -> None:
         """Take these parameters, in the model's dtype."""

@@ -25,11 +25,11 @@ TEST_FILES = ("test_batch",)
 # One file ----------------------------------------------------------------------------------------------------
 
 
-def load_CIFAR_batch(path: str | Path, dtype: type = np.float32) -> tuple[np.ndarray, np.ndarray]:
+def load_CIFAR_batch(filename: str | Path, dtype: type = np.float32) -> tuple[np.ndarray, np.ndarray]:
     """Load one batch file.
 
     Args:
-        path: a file such as `data_batch_1`.
+        filename: path of a file such as `data_batch_1`.
         dtype: of the pictures: np.uint8, np.float32 or np.float64.
     Returns:
         X (N, 32, 32, 3) of dtype, values 0..255; y (N,) int64, values 0..9. N is what the file holds.
@@ -37,27 +37,30 @@ def load_CIFAR_batch(path: str | Path, dtype: type = np.float32) -> tuple[np.nda
         FileNotFoundError: no such file.
         ValueError: the file is damaged, is not a CIFAR-10 batch, or asks for more than NumPy arrays.
     """
-    rows, y = _read_batch(Path(path))
+    rows, y = _read_batch(Path(filename))
     return _to_images(rows, _checked_dtype(dtype)), y
 
 
 def load_CIFAR10(
-    root: str | Path | None = None, dtype: type = np.float32
+    root: str | Path | None = None, dtype: type = np.float32, *, ROOT: str | Path | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Load the training and the test set.
 
     Args:
         root: the folder with the batch files, or its parent; None = the edition in use.
         dtype: np.uint8 (full edition: 153.6 + 30.7 MB), np.float32 (four times that) or np.float64 (eight times).
+        ROOT: CS231n's name of root.
     Returns:
         X_train (N, 32, 32, 3), y_train (N,), X_test (M, 32, 32, 3), y_test (M,); pixels 0..255 of dtype,
         labels int64. N, M = 50000, 10000 (full) or 10000, 2000 (pocket).
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is damaged.
+        ValueError: a file is damaged, or root is given by both of its names.
     """
+    if root is not None and ROOT is not None:
+        raise ValueError(f"root {root} and ROOT {ROOT} are two names of one folder; give one")
     dtype = _checked_dtype(dtype)
-    X_train, y_train, X_test, y_test = read_rows(root)
+    X_train, y_train, X_test, y_test = read_rows(root if ROOT is None else ROOT)
     return _to_images(X_train, dtype), y_train, _to_images(X_test, dtype), y_test
 
 

@@ -26,7 +26,7 @@ def dropout_forward(x: np.ndarray, dropout_param: dict[str, Any]) -> tuple[np.nd
     Returns:
         out of the shape and dtype of x, and the cache (dropout_param, mask); the mask is None in testing.
     Raises:
-        ValueError: another mode, or keep_prob missing or outside (0, 1].
+        ValueError: another mode, or keep_prob missing, outside (0, 1] or given twice with different values.
     """
     mode, keep_prob = _read(dropout_param)
     mask = None
@@ -63,7 +63,10 @@ def _uniform(shape: tuple[int, ...], dropout_param: dict[str, Any]) -> np.ndarra
 
 
 def _read(dropout_param: dict[str, Any]) -> tuple[str, float]:
-    mode, keep_prob = dropout_param.get("mode"), dropout_param.get("keep_prob", dropout_param.get("p"))
+    mode, names = dropout_param.get("mode"), [name for name in ("keep_prob", "p") if name in dropout_param]
+    keep_prob = dropout_param[names[0]] if names else None
+    if len(names) > 1 and keep_prob != dropout_param["p"]:
+        raise ValueError(f"keep_prob {keep_prob} and p {dropout_param['p']} are two names of one thing; give one")
     if mode not in ("train", "test"):
         raise ValueError(f'dropout_param["mode"] must be "train" or "test", got {mode!r}')
     if keep_prob is None or not 0 < keep_prob <= 1:

@@ -45,13 +45,15 @@ def conv_geometry(x: np.ndarray, w: np.ndarray, b: np.ndarray, conv_param: dict[
     Raises:
         ValueError: wrong numbers of axes, an empty array, shapes that do not fit, a stride below 1, a pad below 0, an
             entry of another name.
-        TypeError: numbers that are not floating.
+        TypeError: x or w are not floating, b does not hold real numbers.
     """
     if x.ndim != 4 or w.ndim != 4 or not x.size or not w.size or x.shape[1] != w.shape[1] or b.shape != w.shape[:1]:
         raise ValueError(
             f"x (N, C, H, W), w (F, C, HH, WW) and b (F,), none empty, are needed, got {x.shape}, {w.shape}, {b.shape}"
         )
-    _floating(x=x, w=w, b=b)
+    _floating(x=x, w=w)
+    if b.dtype.kind not in "fiu":  # whole numbers are only added
+        raise TypeError(f"b must hold real numbers, got {b.dtype}")
     _known("conv_param", conv_param, ("stride", "pad"))
     stride, pad = whole("stride", conv_param.get("stride", 1), 1), whole("pad", conv_param.get("pad", 0), 0)
     H, W = (output_size(x.shape[i], w.shape[i], stride, pad) for i in (2, 3))

@@ -1,0 +1,155 @@
+"""Calls as the notebooks of CS231n and EECS 498 make them: names, keywords and positions of the source courses."""
+
+import numpy as np
+import pytest
+
+from common import optim
+from common.checks import grad_check_sparse, rel_error
+from common.classifiers import cnn, fc_net, linear
+from common.data.cifar10 import load_CIFAR10, load_CIFAR_batch
+from common.layers import conv_backward_fast, conv_forward_fast, conv_forward_naive, dropout_forward
+from common.solver import Solver
+from tests.test_cifar10 import small  # noqa: F401
+
+pytestmark = pytest.mark.robustness
+
+
+# Networks -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["dropout_keep_ratio", "dropout", "keep_prob"])
+def test_names_of_dropout(name):
+    """dropout_keep_ratio since 2021, dropout before; dropout_param stores the probability as p."""
+    nets = [fc_net.FullyConnectedNet([15, 20], 15, 10, rng=0, seed=5, **{key: 0.75}) for key in ("keep_prob", name)]
+    X, y = np.random.RandomState(0).randn(2, 15), np.array([1, 3])
+    (want, _), (got, _) = (net.loss(X, y) for net in nets)
+    assert got == want and nets[1].dropout_param == {"mode": "train", "p": 0.75, "seed": 5}
+    assert fc_net.FullyConnectedNet([5], 8, 3, 0.5).dropout_param["p"] == 0.5  # by its position
+
+
+def test_dropout_by_two_names_is_refused():
+    with pytest.raises(ValueError, match=r"dropout 0.5 and dropout_keep_ratio 0.7 are names of one thing; give one"):
+        fc_net.FullyConnectedNet([5], dropout=0.5, dropout_keep_ratio=0.7)
+    with pytest.raises(ValueError, match=r"keep_prob 0.5 and p 0.7 are two names of one thing"):
+        dropout_forward(np.ones(3), {"mode": "train", "keep_prob": 0.5, "p": 0.7})
+
+
+def test_p_of_a_network_may_be_set():
+    """Of 500 hidden units nearly all are dropped, so the loss is that of nearly equal scores."""
+    net = fc_net.FullyConnectedNet([500], 8, 3, dropout_keep_ratio=0.9, weight_scale=3.0, rng=0, seed=0)
+    X, y = np.random.RandomState(0).randn(4, 8), np.array([0, 1, 2, 0])
+    before = net.loss(X, y)[0]
+    net.dropout_param["p"] = 0.9999
+    assert net.loss(X, y)[0] != before
+
+
+def test_integer_biases_of_the_cat_and_dog_cell():
+    """Two filters on two pictures: greys, and edges around a middle grey."""
+    rng = np.random.RandomState(0)
+    x, w, b = rng.rand(2, 3, 20, 20), rng.randn(2, 3, 3, 3), np.array([0, 128])
+    want, _ = conv_forward_naive(x, w, b.astype(float), {"stride": 1, "pad": 1})
+    for convolve in (conv_forward_naive, conv_forward_fast):
+        out, cache = convolve(x, w, b, {"stride": 1, "pad": 1})
+        assert out.dtype == np.float64 and rel_error(out, want) < 1e-9
+    assert conv_backward_fast(out, cache)[2].dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: fc_net.TwoLayerNet(12, 5, 3, rng=0),
+        lambda: fc_net.FullyConnectedNet([5], 12, 3, normalization="batchnorm", dropout=0.5, rng=0),
+        lambda: cnn.ThreeLayerConvNet((3, 4, 4), 2, 3, 5, 3, rng=0),
+    ],
+)
+def test_save_and_load(tmp_path, make):
+    net, other = make(), make()
+    for w in other.params.values():
+        w += 1
+    net.save(fname=tmp_path / "best.npy")
+    assert other.load(fname=tmp_path / "best.npy") is True
+    assert all(np.array_equal(other.params[name], w) for name, w in net.params.items())
+    with pytest.warns(UserWarning, match="no such file"):
+        assert other.load(tmp_path / "none.npy") is False
+
+
+def test_save_and_load_of_linear_classifiers(tmp_path):
+    classifier, other = linear.Softmax(), linear.Softmax()
+    classifier.W = np.arange(6.0).reshape(3, 2)
+    classifier.save(fname=tmp_path / "best_softmax.npy")
+    assert other.load(fname=tmp_path / "best_softmax.npy") is True and np.array_equal(other.W, classifier.W)
+    with pytest.warns(UserWarning, match="no such file"):
+        assert other.load("nowhere.npy") is False
+
+
+def test_verbose_training_of_a_linear_classifier_prints_lines(capsys):
+    X, y = np.random.RandomState(0).randn(30, 4), np.arange(30) % 3
+    losses = linear.LinearSVM().train(X, y, num_iters=201, verbose=True, rng=0)
+    assert capsys.readouterr().out.splitlines() == [
+        f"iteration {step} / 201: loss {losses[step]:.6f}" for step in (0, 100, 200)
+    ]
+
+
+# Solver -------------------------------------------------------------------------------------------------------
+
+
+def solver(**options):
+    rng = np.random.RandomState(0)
+    data = {
+        "X_train": rng.randn(20, 4),
+        "y_train": np.arange(20) % 3,
+        "X_val": rng.randn(6, 4),
+        "y_val": np.arange(6) % 3,
+    }
+    net = fc_net.TwoLayerNet(4, 5, 3, rng=0)
+    return Solver(net, data, **({"batch_size": 10, "verbose": False} | options))
+
+
+def test_attributes_and_methods_of_the_solver():
+    it = solver(num_epochs=2)
+    for name in ("X_train", "y_train", "X_val", "y_val"):
+        assert getattr(it, name) is it.data[name]
+    it._step()
+    assert it.iteration == 1 and len(it.loss_history) == 1
+    it._reset()
+    assert it.iteration == 0 and it.loss_history == [] and it.best_params == {}
+    it.train()
+    assert it.epoch == 2
+
+
+def test_no_epochs():
+    it = solver(num_epochs=0)
+    before = {name: w.copy() for name, w in it.model.params.items()}
+    it.train()
+    assert it.loss_history == [] and all(np.array_equal(it.model.params[name], w) for name, w in before.items())
+
+
+def test_an_update_rule_of_ones_own_in_the_optim_module(monkeypatch):
+    def nesterov(w, dw, config=None):
+        return w - 0.1 * dw, config
+
+    monkeypatch.setattr(optim, "nesterov", nesterov, raising=False)
+    own, same = solver(update_rule="nesterov", seed=0), solver(optim_config={"learning_rate": 0.1}, seed=0)
+    own.train()
+    same.train()
+    np.testing.assert_allclose(own.loss_history, same.loss_history)
+    for name in ("rule", "with_defaults", "np", "Any", "RULES", "nothing"):
+        with pytest.raises(ValueError, match="update_rule must be a function or one of sgd"):
+            solver(update_rule=name)
+
+
+# Checks and data ----------------------------------------------------------------------------------------------
+
+
+def test_grad_check_sparse_by_keyword(capsys):
+    x = np.random.RandomState(0).randn(4, 3)
+    errors = grad_check_sparse(lambda x: np.sum(x**2), x, analytic_grad=2 * x, num_checks=5)
+    assert errors.max() < 1e-7 and len(capsys.readouterr().out.splitlines()) == 5
+
+
+def test_names_of_the_loaders(small):  # noqa: F811
+    X, y = load_CIFAR_batch(filename=small / "cifar-10-batches-py" / "data_batch_1")
+    assert X.shape == (len(y), 32, 32, 3)
+    assert np.array_equal(load_CIFAR10(ROOT=small)[0], load_CIFAR10(small)[0])
+    with pytest.raises(ValueError, match="two names of one folder"):
+        load_CIFAR10(small, ROOT=small)
