@@ -99,9 +99,11 @@ def checked_views(views: Sequence[View]) -> int:
     Raises:
         ValueError: they do not.
     """
-    shapes = {(*(len(part) for part in view.maps), *view.boxes.shape[:2], *view.difficult.shape) for view in views}
-    if len(shapes) != 1 or len({*next(iter(shapes))[:-3], next(iter(shapes))[-2]}) != 1:
-        raise ValueError(f"views must hold equally many maps, boxes and flags, got {sorted(shapes) or 'none'}")
+    counts = {len(part) for view in views for part in (*view.maps, view.boxes, view.difficult)}  # N
+    widths = {part.shape[1] for view in views for part in (view.boxes, view.difficult)}  # M
+    if len(counts) != 1 or len(widths) != 1:
+        found = f"{sorted(counts)} pictures with {sorted(widths)} rows for boxes" if views else "no views"
+        raise ValueError(f"views must hold equally many maps, boxes and flags, got {found}")
     return len(views[0].boxes)
 
 
