@@ -1,14 +1,18 @@
 """Downloads, against a small HTTP server on this machine that behaves as badly as real ones do."""
 
+import contextlib
 import errno
 import hashlib
 import io
 import logging
+import subprocess
+import sys
 import tarfile
 import threading
 import time
 from collections import defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,13 +75,17 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
-        end = (start + HALF) if "half" in how else len(body)
-        step = 20_000 if "slow" in how else len(body)
+        end = (start + HALF) if "half" in how else start + 1000 if "crumb" in how else len(body)
+        step = 20_000 if "slow" in how else 1 if "drip" in how else len(body)
+        if "endless" in how:
+            with contextlib.suppress(OSError):
+                while entry["sent"] < 2 * 10**8:
+                    entry["sent"] += self.wfile.write(bytes(10**5))
         for i in range(start, min(end, len(body)), step):
             piece = body[i : min(i + step, end)]
             self.wfile.write(piece)
             entry["sent"] += len(piece)
-            if "slow" in how:
+            if "slow" in how or "drip" in how:
                 time.sleep(0.01)
         self.close_connection = True
 
@@ -124,6 +132,11 @@ def fetched(root):
     files = [p for p in root.rglob("*") if p.is_file() and p.suffix != ".filelock"]
     assert {p.relative_to(root).as_posix(): p.read_bytes() for p in files} == FILES
     return True
+
+
+def left_in(folder):
+    """Names in a folder; the lock files, which stay for the next writer, do not count."""
+    return sorted(p.name for p in folder.iterdir() if p.suffix != ".filelock")
 
 
 def asked(server):
@@ -275,6 +288,134 @@ def test_complete_part_needs_no_network(server, toy):
     assert fetched(root)
 
 
+# Servers that would keep us for ever ------------------------------------------------------------------------------
+
+
+def test_a_file_of_unknown_length_is_cut_off_at_ours(server, toy):
+    root = toy(server.at("/a", "endless chunked"), server.at("/b", "right"))
+    store.fetch("toy")
+    assert fetched(root) and asked(server) == [("/a", None), ("/b", None)]
+    assert server.log[0]["sent"] < 10**7  # what the buffers of the system hold, not 200 MB
+
+
+def test_a_longer_file_costs_nothing_that_was_there(server, toy):
+    root = toy(server.at("/a", "endless chunked"))
+    root.mkdir()
+    (root / "toy.tar.gz.part").write_bytes(ARCHIVE[:5000])
+    with pytest.raises(download.DownloadError, match=f"expected a file of {len(ARCHIVE)} bytes, got more"):
+        store.fetch("toy")
+    assert (root / "toy.tar.gz.part").read_bytes() == ARCHIVE[:5000]
+
+
+def test_a_drip_of_bytes_yields_to_the_next_address(server, toy, monkeypatch):
+    monkeypatch.setattr(download, "PATIENCE", 0.3)
+    root = toy(server.at("/a", "drip"), server.at("/b", "right"))
+    started = time.monotonic()
+    store.fetch("toy")
+    assert fetched(root) and time.monotonic() - started < 20
+    assert [path for path, _ in asked(server)] == ["/a", "/b"]
+    assert asked(server)[1][1] not in (None, "bytes=0-")  # the drops were kept
+
+
+def test_a_drip_over_many_connections_yields_too(server, toy, monkeypatch):
+    monkeypatch.setattr(download, "PATIENCE", 0.3)
+    monkeypatch.setattr(download, "SLOWEST", 1e9)
+    root = toy(server.at("/a", "crumb"), server.at("/b", 503))
+    with pytest.raises(download.DownloadError, match=r"too slow: \d+ bytes a second"):
+        store.fetch("toy")
+    assert (root / "toy.tar.gz.part").stat().st_size > 0
+
+
+@pytest.mark.parametrize("how", ["crumb", "crumb chunked"])
+def test_drops_after_a_few_bytes_make_progress(server, toy, how):
+    content = {"toy/pixels.bin": BYTES[:20_000]}
+    server.content = archive = tar_of(content)
+    root = toy(server.at("/a", how), archive=archive, files=content)
+    assert (store.fetch("toy") / "pixels.bin").read_bytes() == BYTES[:20_000]
+    assert len(server.log) == -(-len(archive) // 1000) and left_in(root) == ["toy"]
+
+
+# Several processes, and what is left behind ------------------------------------------------------------------------
+
+
+FETCH = """
+import sys
+from common.data import download, registry, store
+archive = registry.Archive("toy.tar.gz", int(sys.argv[2]), sys.argv[3], (sys.argv[1],))
+known = {"pixels.bin": (int(sys.argv[4]), sys.argv[5])}
+registry.DATASETS["toy"] = registry.DataSet("toy", "Toy", "toy", known, (archive,), pocket="none")
+download.PAUSE = 0.0
+print(store.fetch("toy"))
+"""
+
+
+def fetching(address):
+    """A process that fetches the toy."""
+    numbers = [len(ARCHIVE), sha256(ARCHIVE), len(BYTES), sha256(BYTES)]
+    command = [sys.executable, "-c", FETCH, address, *map(str, numbers)]
+    return subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_two_processes_fetch_it_once(server, toy):
+    address = server.at("/a", "slow")
+    root = toy(address)
+    both = [fetching(address) for _ in range(2)]
+    for process in both:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err.decode()
+        assert out.decode().strip() == str(root / "toy")
+    assert fetched(root) and asked(server) == [("/a", None)]
+
+
+def test_full_disk_while_unpacking_leaves_no_archive_for_ever(server, toy, monkeypatch):
+    root = toy(server.at("/a", "right"))
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tarfile.TarFile, "extract", full)
+        with pytest.raises(OSError, match="No space left on device while writing"):
+            store.fetch("toy")
+    assert left_in(root) == ["toy.tar.gz.part"]  # of use to the next fetch, which removes it
+    store.fetch("toy")
+    assert fetched(root) and len(server.log) == 1
+
+
+def test_what_a_kill_after_the_last_file_has_left_is_removed(server, toy):
+    root = toy(server.at("/a", "right"))
+    store.fetch("toy")
+    (root / "toy.tar.gz.part").write_bytes(ARCHIVE)
+    (root / ".toy.draft-dead").mkdir()
+    store.fetch("toy")
+    store.fetch("toy")
+    assert fetched(root) and left_in(root) == ["toy"] and len(server.log) == 1
+
+
+def test_every_wrong_archive_is_kept(toy, server):
+    root = toy(server.at("/a", "right"))
+    root.mkdir()
+    for text in ("first", "second", "third"):
+        (root / "toy.tar.gz").write_text(text)
+        (root / "toy" / "pixels.bin").unlink(missing_ok=True)
+        store.fetch("toy")
+    kept = [(root / f"toy.tar.gz.wrong{number}").read_text() for number in ("", ".2", ".3")]
+    assert kept == ["first", "second", "third"]
+
+
+def test_what_is_not_ours_in_the_folder_stays(server, toy, tmp_path):
+    root = toy(server.at("/a", "right"))
+    (tmp_path / "big_disk").mkdir()
+    root.mkdir()
+    (root / "toy").symlink_to(tmp_path / "big_disk")
+    (root / "toy" / "notes.txt").write_text("mine")
+    (root / "toy" / "names.txt").write_text("damaged")
+    store.fetch("toy")
+    assert (root / "toy").is_symlink() and (tmp_path / "big_disk" / "notes.txt").read_text() == "mine"
+    found = {p.name: p.read_bytes() for p in (tmp_path / "big_disk").iterdir()}
+    assert found == {"pixels.bin": BYTES, "names.txt": b"cat\ndog\n", "notes.txt": b"mine"}
+
+
 # Without a network ----------------------------------------------------------------------------------------------
 
 
@@ -314,7 +455,7 @@ def test_wrong_bytes_everywhere(server, toy):
         store.fetch("toy")
     for word in ("toy.tar.gz", "/a", "/b", sha256(ARCHIVE), sha256(bytes(len(ARCHIVE))), "`make data`"):
         assert word in str(caught.value)
-    assert list(root.iterdir()) == [] and store.edition("toy") == "pocket"
+    assert left_in(root) == [] and store.edition("toy") == "pocket"
 
 
 @pytest.mark.parametrize("name", ["../evil.txt", "toy/../../evil.txt", "/evil.txt"])
@@ -329,7 +470,7 @@ def test_tar_that_climbs_out(toy, name):
     else:
         with pytest.raises(ValueError, match=r"toy\.tar\.gz.*outside"):
             store.fetch("toy")
-        assert sorted(p.name for p in root.iterdir()) == [".toy.filelock", "toy.tar.gz"]
+        assert left_in(root) == ["toy.tar.gz"]
     assert not list(root.parent.rglob("evil.txt"))
 
 
@@ -369,15 +510,15 @@ def test_file_that_is_no_archive(server, toy, monkeypatch):
 
 
 def test_full_disk_while_downloading_keeps_the_part(server, toy, monkeypatch):
-    root = toy(server.at("/a", "half", 404))
+    root = toy(server.at("/a", "half", 404, "right"))
     with pytest.raises(download.DownloadError):
         store.fetch("toy")
     arrived = (root / "toy.tar.gz.part").stat().st_size
 
-    def full(*_):
+    def full(**_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(download.pooch.HTTPDownloader, "__call__", full)
+    monkeypatch.setattr(download, "progress", full)
     with pytest.raises(OSError, match="No space left on device while writing") as caught:
         store.fetch("toy")
     assert caught.value.errno == errno.ENOSPC and str(root) in str(caught.value)
@@ -399,7 +540,7 @@ def test_command_reports_failure(server, toy, capsys):
     assert command.main(["toy"]) == 1
     error = capsys.readouterr().err
     assert "FAILED  Toy: toy.tar.gz could not be downloaded" in error and "Traceback" not in error
-    assert "/a: HTTP 404 Not Found" in error and list(root.iterdir()) == []
+    assert "/a: HTTP 404 Not Found" in error and left_in(root) == []
 
 
 def test_command_lists(toy, capsys):

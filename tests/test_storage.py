@@ -57,7 +57,9 @@ ATTACKS = {
     "objects from bytes": START + array(dtype(b"O8"), ADDRESSES, [4]) + b".",
     "objects of which the dtype says nothing": START + array(flags_cleared(b"O8"), ADDRESSES, [4]) + b".",
     "objects from a buffer": (
-        START + b"cnumpy.core.numeric\n_frombuffer\n(C\x20" + ADDRESSES + flags_cleared(b"O8") + b"K\x04\x85\x8c\x01CtR."
+        START
+        + b"cnumpy.core.numeric\n_frombuffer\n(C\x20"
+        + (ADDRESSES + flags_cleared(b"O8") + b"K\x04\x85\x8c\x01CtR.")
     ),
     "more elements than bytes": START + array(dtype(b"i8"), bytes(8), [2**20]) + b".",
     "fewer elements than bytes": START + array(dtype(b"i8"), bytes(64), [1]) + b".",

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pooch
@@ -76,6 +76,8 @@ def exclusive(lock: Path, patience: float | None = None) -> Iterator[None]:
         try:
             turn.acquire(timeout=0)
         except Timeout:
+            if patience == 0:
+                raise
             log.warning("another process is writing the same; waiting for it (%s)", lock)
             turn.acquire(timeout=patience)
     except Timeout:
@@ -132,6 +134,14 @@ def publish_folder(
                 _install(draft, target, last, before)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
+
+
+def tidy(target: Path) -> None:
+    """Remove what killed writers of a folder have left, if nobody is writing it now and it may be removed."""
+    beside = target if target.is_symlink() else target.parent
+    if any(beside.glob(f"{_prefix(target)}*")):
+        with suppress(OSError), exclusive(lock_of(target), patience=0):
+            sweep(beside, _prefix(target))
 
 
 def sweep(folder: Path, prefix: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from common.data import download
-from common.data.files import checksum, matches, publish_folder, size_of
+from common.data.files import checksum, matches, publish_folder, size_of, tidy
 from common.data.registry import DATASETS, DataSet, describe
 from common.progress import quiet
 
@@ -202,7 +202,10 @@ def _pocket_dir(data: DataSet) -> Path:
     if not _is_whole(target, artist):
         if not quiet():
             tqdm.write(f"Drawing the pocket edition of {data.title} (once) ...", file=sys.stderr)
-        publish_folder(target, lambda folder: _write(data, artist, folder), lambda it: _is_whole(it, artist))
+        publish_folder(
+            target, lambda folder: _write(data, artist, folder), lambda it: _is_whole(it, artist), MARKER, _listed
+        )
+    tidy(target)
     return target
 
 
@@ -244,11 +247,20 @@ def _write(data: DataSet, artist: str, folder: Path) -> None:
 
 
 def _read_marker(folder: Path) -> dict | None:
+    """Artist and files (name -> size and checksum) of a pocket edition; None without a marker, or with a bad one."""
     try:
         marker = json.loads((folder / MARKER).read_text())
-        return marker if {"artist", "files"} <= marker.keys() else None
-    except (OSError, ValueError, AttributeError):  # absent, cut short, or not ours
+        files = {name: (int(size), str(expected)) for name, (size, expected) in marker["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, cut short, or not ours
         return None
+    outside = [name for name in files if Path(name).is_absolute() or ".." in Path(name).parts]
+    return None if outside else {"artist": marker.get("artist"), "files": files}
+
+
+def _listed(folder: Path) -> list[str]:
+    """The files that the present or an earlier artist has written to a folder."""
+    marker = _read_marker(folder)
+    return list(marker["files"]) if marker else []
 
 
 def _is_whole(folder: Path, artist: str) -> bool:
