@@ -2,8 +2,11 @@
 
 import errno
 import importlib
+import itertools
+import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -408,6 +411,115 @@ def test_a_writer_that_was_killed_in_its_turn_stops_nobody(tmp_path):
     files.publish_folder(tmp_path / "toy", lambda folder: (folder / "mine").touch(), whole=lambda folder: False)
     assert time.monotonic() - started < 5
     assert left_in(tmp_path / "toy") == ["mine"]
+
+
+HOLD = """
+import sys, time
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_turn_that_does_not_come_ends_with_an_error_that_names_the_lock(toy, monkeypatch, caplog):
+    target = toy()
+    target.parent.mkdir(parents=True)
+    lock = target.with_name(".toy.filelock")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
+    )
+    try:
+        holder.stdout.readline()
+        monkeypatch.setattr(files, "PATIENCE", 0.2, raising=False)
+        with pytest.raises(OSError, match=rf"another process has been writing the same for 0 s and holds {lock}"):
+            store.dataset_dir("toy")
+        assert f"waiting for it ({lock})" in caplog.text  # said at once, not after the time is up
+    finally:
+        holder.kill()
+        holder.wait()
+    assert (store.dataset_dir("toy") / "batch_0").exists()  # the system has freed it
+
+
+@pytest.mark.parametrize("kind", ["folder", "from the future", "not writable"])
+def test_a_lock_that_is_strange_is_used_or_named(toy, kind):
+    target = toy()
+    target.parent.mkdir(parents=True)
+    lock = target.with_name(".toy.filelock")
+    if kind == "folder":
+        lock.mkdir()
+        with pytest.raises(OSError, match=re.escape(str(lock))):
+            store.dataset_dir("toy")
+        return
+    lock.write_text("left by somebody")
+    if kind == "from the future":
+        os.utime(lock, (time.time() + 10**6,) * 2)
+    else:
+        lock.chmod(0o444)
+    assert (store.dataset_dir("toy") / "batch_0").exists()
+
+
+# What is somebody else's ------------------------------------------------------------------------------------------
+
+
+def test_healing_keeps_what_is_not_ours(toy, tmp_path):
+    target = toy()
+    store.dataset_dir("toy")
+    (target / "notes").mkdir()
+    (target / "notes" / "mine.txt").write_text("mine")
+    (target / "batch_1").unlink()
+    assert (store.dataset_dir("toy") / "batch_1").read_bytes() == bytes([1]) * 5000
+    assert (target / "notes" / "mine.txt").read_text() == "mine"
+    toy(ARTIST.replace("range(3)", "range(2)"))  # what an earlier artist drew is ours
+    store.dataset_dir("toy")
+    assert left_in(target) == ["batch_0", "batch_1", store.MARKER, "notes"]
+
+
+def test_a_link_to_a_folder_stays_a_link(toy, tmp_path):
+    target, disk = toy(), tmp_path / "big_disk"
+    disk.mkdir()
+    target.parent.mkdir(parents=True)
+    target.symlink_to(disk)
+    store.dataset_dir("toy")
+    (disk / "batch_1").unlink()
+    assert (store.dataset_dir("toy") / "batch_1").exists()
+    assert target.is_symlink() and left_in(disk) == ["batch_0", "batch_1", "batch_2", store.MARKER]
+    assert left_in(target.parent) == ["toy"]
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+def test_healing_that_was_killed_is_made_good(toy, monkeypatch, after):
+    """A file appears whole or not at all, and the marker, which vouches for all, comes last."""
+    target = toy()
+    store.dataset_dir("toy")
+    toy(ARTIST.replace("bytes([i])", "bytes([i + 7])"))
+    replace, count = os.replace, itertools.count()
+
+    def kill(*places):
+        if next(count) >= after:
+            raise KeyboardInterrupt
+        replace(*places)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(files.os, "replace", kill)
+        store.dataset_dir("toy")
+    store.dataset_dir("toy")
+    assert [(target / f"batch_{i}").read_bytes()[:1] for i in range(3)] == [b"\7", b"\x08", b"\x09"]
+
+
+@pytest.mark.parametrize(
+    "marker",
+    ["", "[]", '{"files": 1}', '{"artist": "ARTIST"}', '{"artist": "ARTIST", "files": {"batch_0": 5000}}',
+     '{"artist": "ARTIST", "files": {"batch_0": ["many", "sha256:0"]}}', '{"artist": "ARTIST", "files": ["batch_0"]}',
+     '{"artist": "ARTIST", "files": {"../../precious": [0, "sha256:0"]}}'],
+)  # fmt: skip
+def test_a_malformed_marker_is_drawn_anew(toy, root, marker):
+    target = toy()
+    artist = json.loads((store.dataset_dir("toy") / store.MARKER).read_text())["artist"]
+    (root / "precious").touch()
+    (target / store.MARKER).write_text(marker.replace("ARTIST", artist))
+    assert (store.dataset_dir("toy") / "batch_2").exists() and (root / "precious").exists()
+    assert json.loads((target / store.MARKER).read_text())["files"]["batch_0"][0] == 5000
 
 
 # Checksums ------------------------------------------------------------------------------------------------------
