@@ -2,13 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from common.detection.evaluation import evaluate_detections
 from common.detection.faster_rcnn import RPN, TwoStageDetector
-from common.detection.solver import DetectionEvaluater, DetectionSolver, detection_inference
+from common.detection.solver import DetectionEvaluater, DetectionSolver, MapLoader, detection_inference
 from common.detection.yolo import SingleStageDetector
 from tests.test_detection_yolo import Tiny, maps
 
@@ -87,12 +88,32 @@ def test_the_mean_is_over_images():
     assert DetectionEvaluater(model, [one, two]) == pytest.approx((losses[0] + 2 * losses[1]) / 3)
 
 
+def test_map_loader():
+    """All once in each pass, row by row together; shuffled anew each time, or not at all."""
+    features = np.arange(5 * 6 * 3 * 5, dtype=np.float16).reshape(5, 6, 3, 5)
+    boxes, w, h = np.arange(5.0)[:, None, None] * np.ones((1, 2, 5)), np.arange(5) + 10, np.arange(5) + 20
+    load = MapLoader(features, boxes, w, h, batch_size=2)
+    assert len(load) == len(list(load)) == 3
+    assert [ids.tolist() for *_, ids in load] == [[0, 1], [2, 3], [4]]
+    shuffled = MapLoader(features, boxes, w, h, batch_size=2, rng=0)
+    orders = [torch.cat([ids for *_, ids in shuffled]).tolist() for _ in range(2)]
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(5))
+    for maps_, boxes_, w_, h_, ids in shuffled:
+        assert torch.equal(maps_, torch.from_numpy(features)[ids])
+        assert boxes_[:, 0, 0].tolist() == ids.tolist()
+        assert (w_ - 10).tolist() == (h_ - 20).tolist() == ids.tolist()
+
+
 @pytest.mark.parametrize(
     ("call", "what"),
     [
         (lambda: DetectionSolver(make(), loader(), learning_rate=0), "learning_rate and lr_decay must be above 0"),
         (lambda: DetectionSolver(make(), loader(), lr_decay=math.nan), "learning_rate and lr_decay must be above 0"),
         (lambda: DetectionSolver(make(), loader(), num_epochs=0), "num_epochs is 0"),
+        (lambda: MapLoader(maps(), PIXELS, W, H[:1]), "maps, boxes, w and h must have one length above 0"),
+        (lambda: MapLoader(maps()[:0], PIXELS[:0], W[:0], H[:0]), "one length above 0"),
+        (lambda: MapLoader(maps(), PIXELS, W, H, batch_size=0), "batch_size is 0"),
         (lambda: DetectionSolver(make(), []), "the loader gave no batch"),
         (lambda: DetectionEvaluater(make(), []), "the loader gave no batch"),
         (lambda: detection_inference(make(), loader(), thresh=2), "thresh must be from 0 to 1"),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from common.detection.anchors import ANCHORS, GenerateAnchor, GenerateGrid
-from common.detection.boxes import checked_boxes, is_object
+from common.detection.boxes import checked_boxes, is_object, nms
 from common.validate import Stream, checked_sizes, stream
 
 
@@ -135,3 +135,20 @@ def select_anchors(table: Tensor, index: Tensor) -> Tensor:
         (M, D).
     """
     return table.permute(0, 1, 3, 4, 2).reshape(-1, table.shape[2])[index]
+
+
+def keep_best(
+    boxes: Tensor, conf: Tensor, classes: Tensor, thresh: float, nms_thresh: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes of one image that pass the threshold and non-maximum suppression, most confident first.
+
+    Args:
+        boxes: (P, 4).
+        conf, classes: (P,).
+        thresh, nms_thresh: as in the detectors' `inference`.
+    Returns:
+        (K, 4), (K, 1) and (K, 1).
+    """
+    likely = (conf > thresh).nonzero().squeeze(1)
+    kept = likely[nms(boxes[likely], conf[likely], nms_thresh)]
+    return boxes[kept], conf[kept, None], classes[kept, None]

@@ -14,9 +14,8 @@ from torch.nn import functional as F
 
 from common.detection.anchors import ANCHORS, GenerateProposal
 from common.detection.boxes import IoU, checked_share
-from common.detection.detector import AnchorDetector, evaluation_mode, select_anchors
+from common.detection.detector import AnchorDetector, evaluation_mode, keep_best, select_anchors
 from common.detection.matching import ReferenceOnActivatedAnchors
-from common.detection.yolo import keep_best
 from common.validate import Stream, checked_sizes
 
 # The first stage -----------------------------------------------------------------------------------------------

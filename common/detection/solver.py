@@ -7,19 +7,57 @@ with rows of -1, and widths and heights (B,) of the images in pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from common.detection.boxes import checked_share, coord_trans
 from common.detection.detector import evaluation_mode
 from common.progress import progress
-from common.validate import checked_sizes
+from common.validate import Stream, checked_sizes, stream
 
 Loader = Iterable[tuple]
 MakeOptimiser = Callable[..., torch.optim.Optimizer]
+
+
+class MapLoader:
+    """A loader of maps or images that lie in memory: each pass over it gives all of them once, in batches.
+
+    Attributes:
+        rng: of the order, a new one for each pass; None = the order in which they lie, as inference needs it.
+    """
+
+    def __init__(self, maps: Any, boxes: Any, w: Any, h: Any, batch_size: int = 100, rng: Stream = None):
+        """
+        Args:
+            maps: (P, D, H, W), an array or a tensor, in any floating dtype.
+            boxes: (P, N, 5) objects in pixels, filled up with rows of -1.
+            w, h: (P,) sizes of the images in pixels.
+            batch_size: images in a batch; the last one may be smaller.
+            rng: seed or RandomState, to shuffle; None = no shuffling.
+        Raises:
+            TypeError, ValueError: lengths that differ, nothing to load, a batch_size below 1.
+        """
+        checked_sizes(batch_size=batch_size)
+        self.columns = [torch.as_tensor(column) for column in (maps, boxes, w, h)]
+        self.batch_size, self.rng = batch_size, rng if rng is None else stream(rng)
+        lengths = [len(column) for column in self.columns]
+        if len(set(lengths)) > 1 or not lengths[0]:
+            raise ValueError(f"maps, boxes, w and h must have one length above 0, got {', '.join(map(str, lengths))}")
+
+    def __len__(self) -> int:
+        """How many batches a pass gives."""
+        return -(-len(self.columns[0]) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple]:
+        """One pass: (maps, boxes, w, h, their indices)."""
+        count = len(self.columns[0])
+        order = np.arange(count) if self.rng is None else self.rng.permutation(count)
+        for ids in torch.from_numpy(order).split(self.batch_size):
+            yield (*(column[ids] for column in self.columns), ids)
 
 
 def on_map(detector: Any, batch: tuple, device: torch.device | str | None) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.detection.anchors import ANCHORS, GenerateProposal
-from common.detection.boxes import IoU, checked_share, nms
-from common.detection.detector import AnchorDetector, evaluation_mode, select_anchors
+from common.detection.boxes import IoU, checked_share
+from common.detection.detector import AnchorDetector, evaluation_mode, keep_best, select_anchors
 from common.detection.matching import ReferenceOnActivatedAnchors
 from common.validate import Stream, checked_sizes
 
@@ -224,20 +224,3 @@ class SingleStageDetector(AnchorDetector):
             found = [keep_best(*of_image, thresh, nms_thresh) for of_image in tables]
         boxes, conf, classes = zip(*found, strict=True)
         return list(boxes), list(conf), list(classes)
-
-
-def keep_best(
-    boxes: Tensor, conf: Tensor, classes: Tensor, thresh: float, nms_thresh: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes of one image that pass the threshold and non-maximum suppression, most confident first.
-
-    Args:
-        boxes: (P, 4).
-        conf, classes: (P,).
-        thresh, nms_thresh: as in `SingleStageDetector.inference`.
-    Returns:
-        (K, 4), (K, 1) and (K, 1).
-    """
-    likely = (conf > thresh).nonzero().squeeze(1)
-    kept = likely[nms(boxes[likely], conf[likely], nms_thresh)]
-    return boxes[kept], conf[kept, None], classes[kept, None]
