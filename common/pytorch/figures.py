@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from common import plots
 from common.pytorch.scalar import Value, ordered
 
 BOX = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": "tab:blue"}
@@ -83,3 +84,63 @@ def curves(ax: Axes, runs: Mapping[str, np.ndarray], ylabel: str, title: str = "
         ax.plot(steps, values.mean(axis=0), color=f"C{i}", linewidth=2, linestyle=("-", "--", ":")[i % 3], label=kind)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+
+
+def classifier(
+    predict: Callable[[np.ndarray], np.ndarray],
+    points: np.ndarray,
+    labels: np.ndarray,
+    losses: Mapping[str, Sequence[float]],
+) -> Figure:
+    """What a classifier of points has learned, and two trainings of it that should be one.
+
+    Args:
+        predict, points, labels: as in `common.plots.decision_regions`.
+        losses: {who: loss of each step} of both.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
+    plots.decision_regions(left, predict, points, labels, "What the network has learned")
+    styles = {"linewidth": 4, "alpha": 0.4}, {"linestyle": "--", "color": "black"}
+    for (name, values), style in zip(losses.items(), styles, strict=True):
+        right.plot(values, label=name, **style)
+    right.axhline(np.log(2), color="tab:gray", linestyle=":", label="ln 2: no knowledge")
+    right.set(title="The same training twice", xlabel="step", ylabel="loss", ylim=(0, None))
+    right.legend()
+    return fig
+
+
+def comparison(losses: Mapping[str, np.ndarray], notes: Mapping[str, np.ndarray], smooth: int = 10) -> Figure:
+    """Training loss of each step, validation loss and accuracy of each epoch; dotted: no knowledge of ten classes.
+
+    Args:
+        losses: {kind: (seeds, steps)}.
+        notes: {kind: (seeds, epochs, 3)}: training loss, validation loss, validation accuracy.
+        smooth: so many steps are averaged.
+    """
+    window = np.ones(smooth) / smooth
+    means = {kind: np.array([np.convolve(run, window, "valid") for run in runs]) for kind, runs in losses.items()}
+    fig, axes = plt.subplots(1, 3, figsize=(11, 3.3))
+    curves(axes[0], means, f"training loss (mean of {smooth} steps)", "Training")
+    curves(axes[1], {kind: values[:, :, 1] for kind, values in notes.items()}, "validation loss", "Validation", "epoch")
+    accuracy = {kind: 100 * values[:, :, 2] for kind, values in notes.items()}
+    curves(axes[2], accuracy, "validation accuracy (%)", "Validation", "epoch")
+    for ax, chance in zip(axes, (np.log(10), np.log(10), 10), strict=True):
+        ax.axhline(chance, color="tab:gray", linestyle=":")
+    axes[0].legend(fontsize="small")
+    return fig
+
+
+def panels(columns: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """Norm of the gradient (above) and agreement (below) by depth, a column for each moment of a training.
+
+    Args:
+        columns: {title: {kind: (2, seeds, layers)}}.
+    """
+    fig, axes = plt.subplots(2, len(columns), figsize=(9.5, 6), sharex=True, sharey="row", squeeze=False)
+    for column, (title, kinds) in enumerate(columns.items()):
+        for row, what in enumerate(("norm of the weight gradient", "cosine of two gradients")):
+            chosen = {kind: values[row] for kind, values in kinds.items()}
+            by_depth(axes[row, column], chosen, "" if column else what, "" if row else title)
+        axes[0, column].set(xlabel="", yscale="log")
+        axes[0, column].legend(fontsize="small", loc="upper right")
+    return fig
