@@ -49,3 +49,33 @@ def captioned(
         show_picture(ax, picture)
         ax.set_xlabel(block, loc="left", fontsize=8.5)
     return fig
+
+
+def attended(picture: np.ndarray, words: Sequence[str], looks: np.ndarray, boxes: dict | None = None) -> Figure:
+    """A picture once for each written word, brighter where the network looked when it wrote the word.
+
+    Args:
+        picture: (H, W, 3), values 0..255.
+        words: of the caption; <START>, <END> and <NULL> are left out.
+        looks: (at least as many as words, rows, columns) weights that sum to 1 for each word.
+        boxes: {word: (left, top, right, bottom)} in pixels, drawn where that word is written.
+    Raises:
+        ValueError: no words, or fewer maps than words.
+    """
+    shown = [(word, look) for word, look in zip(words, looks, strict=False) if word not in MARKS]
+    if not shown or len(looks) < len(words):
+        raise ValueError(f"a map for each of at least one word is needed, got {len(words)} words, {len(looks)} maps")
+    columns, height, width = 6, *picture.shape[:2]
+    rows = -(-(len(shown) + 1) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(1.3 * columns, 1.5 * rows), squeeze=False)
+    show_picture(axes.flat[0], picture, "the picture")
+    for ax, (word, look) in zip(axes.flat[1:], shown, strict=False):
+        show_picture(ax, picture.mean(axis=2), f"{word} ({look.max():.2f})")
+        ax.images[-1].set_cmap("gray")
+        ax.imshow(look, cmap="inferno", alpha=0.6, vmin=0, vmax=0.5, extent=(0, width, height, 0))
+        if boxes and word in boxes:
+            left, top, right, bottom = boxes[word]
+            ax.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, color="cyan", lw=1.5))
+    for ax in axes.flat[len(shown) + 1 :]:
+        ax.set_visible(False)
+    return fig
