@@ -13,6 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tools import bench, execute, install, notebooks, outputs, preflight, run
+from tools import results as results_tool
 from tools.execute import ENVIRONMENT
 
 FINE = [
@@ -359,8 +360,8 @@ def ran(tree):
 
 
 def test_table(ran, tree):
-    lines = run.table(ran[0]).splitlines()
-    assert lines[0].split() == ["notebook", "time", "checks", "cells"]
+    lines = run.table(ran[0], "pocket").splitlines()
+    assert lines[0].split() == ["pocket", "edition", "time", "checks", "cells"]
     tiny, broken, total = (line.split() for line in lines[1:4])
     assert [tiny[0], *tiny[2:]] == ["assignment1/tiny.ipynb", "s", "1", "4/4"]
     assert [broken[0], *broken[2:]] == ["assignment1/broken.ipynb", "s", "0", "2/3", "FAILED"]
@@ -383,6 +384,95 @@ def test_exit_status_of_run(monkeypatch, capsys, tmp_path, error, status):
         run.main()
     assert int(leaving.value.code) == status
     assert "index.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("variable", "option", "edition"),
+    [(None, None, "pocket"), ("", None, "pocket"), (" FULL ", None, "full"), ("auto", None, "auto"),
+     ("full", "pocket", "pocket")],
+)  # fmt: skip
+def test_the_edition_that_was_asked_for_is_run_and_named(monkeypatch, capsys, tmp_path, variable, option, edition):
+    asked, done = [], execute.Execution(run.ROOT / "assignment1/a.ipynb", new_notebook(), 1.0)
+    monkeypatch.delenv("WORKBOOK_EDITION")
+    if variable is not None:
+        monkeypatch.setenv("WORKBOOK_EDITION", variable)
+    monkeypatch.setattr(run, "find", lambda names: [done.path])
+    monkeypatch.setattr(run, "run", lambda paths, edition, dest, jobs: asked.append(edition) or [done])
+    monkeypatch.setattr(sys, "argv", ["run", "--dest", str(tmp_path), *(["--edition", option] if option else [])])
+    with pytest.raises(SystemExit):
+        run.main()
+    assert asked == [edition] and f"{edition} edition" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("WORKBOOK_EDITION", "bogus"), ("WORKBOOK_CELL_SECONDS", "soon"), ("WORKBOOK_CELL_SECONDS", "0")],
+)
+def test_a_variable_that_says_nothing_is_named(monkeypatch, capsys, name, value):
+    monkeypatch.setattr(run, "run", lambda *_: pytest.fail("it ran all the same"))
+    monkeypatch.setattr(sys, "argv", ["run"])
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="2"):
+        run.main()
+    assert f"{name} is '{value}'" in capsys.readouterr().err
+
+
+def test_one_bad_notebook_does_not_stop_the_others(tmp_path, monkeypatch):
+    """Not readable, empty, killed, too slow: each is a row of the table, and the good one is run."""
+    monkeypatch.setenv("WORKBOOK_CELL_SECONDS", "8")
+    folder = tmp_path / "n"
+    paths = [
+        notebook_of(folder / "killed.ipynb", "1", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"),
+        notebook_of(folder / "slow.ipynb", "import time\ntime.sleep(600)"),
+        notebook_of(folder / "good.ipynb", "print('ok  fine')"),
+    ]
+    for name, text in {"cut": '{"cells": [', "list": "[]", "nothing": ""}.items():
+        (folder / f"{name}.ipynb").write_text(text)
+        paths.append(folder / f"{name}.ipynb")
+    (folder / "bare.ipynb").write_text(nbformat.writes(new_notebook()))
+    runs = run.run([*paths, folder / "bare.ipynb"], "pocket", tmp_path / "html", jobs=2)
+    failures = {done.path.stem: done.failure for done in runs}
+    assert failures["killed"].startswith("the kernel died in cell 2: it ran out of memory")
+    assert failures["slow"] == "cell 1 ran longer than 8 s; WORKBOOK_CELL_SECONDS sets another limit"
+    assert all(failures[name].startswith("not a readable notebook: ") for name in ("cut", "list", "nothing"))
+    assert failures["good"] == failures["bare"] == ""
+    assert run.table(runs, "pocket").count("  FAILED\n") == 5
+    assert (tmp_path / "html" / "n" / "good.html").is_file()
+
+
+def test_a_kernel_that_does_not_start_is_an_error_of_its_notebook(tmp_path, monkeypatch):
+    spec = tmp_path / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    (spec / "kernel.json").write_text('{"argv": ["/no/such/program"], "display_name": "x", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    done = execute.execute(notebook_of(tmp_path / "n/a.ipynb", "1"), {})
+    if not done.error:
+        pytest.skip("the environment's own kernel comes before JUPYTER_PATH")
+    assert done.failure.startswith("the kernel did not start: ")
+
+
+def test_a_kernel_that_ends_at_once_is_an_error_of_its_notebook(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "ipykernel_launcher.py").write_text("raise SystemExit('no')")
+    done = execute.execute(notebook_of(tmp_path / "n/a.ipynb", "1"), {})
+    assert done.failure.startswith("the kernel did not start: ")
+
+
+def test_the_time_limit_is_generous_and_can_be_set():
+    assert execute.cell_seconds({"WORKBOOK_EDITION": "pocket"}) == 3600
+    assert execute.cell_seconds({"WORKBOOK_EDITION": "full"}) == 24 * 3600
+    assert execute.cell_seconds({"WORKBOOK_EDITION": "full", "WORKBOOK_CELL_SECONDS": "5"}) == 5
+
+
+def test_an_interrupted_command_says_one_sentence(monkeypatch, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    for command, name in ((outputs, "find"), (results_tool, "run_all")):
+        monkeypatch.setattr(command, name, interrupted)
+        monkeypatch.setattr(sys, "argv", ["command"])
+        with pytest.raises(SystemExit, match=r"^Interrupted; the kernel is stopped"):
+            command.main()
 
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "two"])

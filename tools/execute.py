@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from tools.notebooks import sections
 
@@ -26,6 +27,14 @@ ONE_THREAD = {
 # Of tests and committed outputs. One thread: the order of a sum, and so its last bits, would otherwise depend on the
 # machine's cores. This module must not load NumPy, which reads these variables only once.
 ENVIRONMENT = {"WORKBOOK_EDITION": "pocket", "WORKBOOK_QUIET": "1", "PYTHONHASHSEED": "0"} | ONE_THREAD
+
+LIMIT = "WORKBOOK_CELL_SECONDS"  # the variable that sets the time limit of a cell
+SECONDS = {"pocket": 3600}  # without it; of the other editions, whose cells may train for hours, a day
+DAY = 24 * 3600
+
+
+class _Stopped(Exception):
+    """The run of a notebook ended without an error in a cell; the message says why."""
 
 
 @dataclass
@@ -95,19 +104,40 @@ async def execute_beside(
     path: Path, environment: dict[str, str], on_cell: Callable[[], object] = lambda: None
 ) -> Execution:
     """`execute` as a coroutine: several of them run side by side, each with its own kernel process."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook, error = read(path)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    started, error = time.perf_counter(), ""
+    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as ipython:
         try:
-            await _run_cells(notebook, path.parent, os.environ | environment | {"IPYTHONDIR": ipython}, on_cell)
+            if not error:
+                await _run_cells(notebook, path.parent, os.environ | environment | {"IPYTHONDIR": ipython}, on_cell)
         except CellExecutionError as failure:
             error = f"{failure.ename}: {failure.evalue}"
-        except DeadKernelError:
-            error = "the kernel died: it ran out of memory, or somebody ended it"
+        except _Stopped as reason:
+            error = str(reason)
     return Execution(path, notebook, time.perf_counter() - started, error)
+
+
+def read(path: Path) -> tuple[nbformat.NotebookNode, str]:
+    """The notebook and "", or an empty one and why it cannot be read."""
+    try:
+        return nbformat.read(path, as_version=4), ""
+    except Exception as error:  # nbformat raises nearly anything for a file that is not what it expects
+        return nbformat.v4.new_notebook(), f"not a readable notebook: {error}"
+
+
+def cell_seconds(environment: Mapping[str, str]) -> int:
+    """The time limit of a cell.
+
+    Raises:
+        ValueError: WORKBOOK_CELL_SECONDS is not a whole number of seconds.
+    """
+    chosen = environment.get(LIMIT, "").strip()
+    if chosen and not (chosen.isdecimal() and int(chosen) > 0):
+        raise ValueError(f"{LIMIT} is {chosen!r}; it has to be a whole number of seconds, 1 or more")
+    return int(chosen) if chosen else SECONDS.get(environment.get("WORKBOOK_EDITION", ""), DAY)
 
 
 async def _run_cells(
@@ -119,35 +149,55 @@ async def _run_cells(
     """
     client = NotebookClient(
         notebook,
-        timeout=None,
+        timeout=cell_seconds(environment),
         kernel_name="python3",
         record_timing=False,
         extra_arguments=["--log-level=ERROR"],  # no advice about transports in the middle of the progress bar
         resources={"metadata": {"path": str(folder)}},
         on_cell_executed=lambda **_: on_cell(),
     )
+    client.log.setLevel(logging.CRITICAL)  # what it would log is what the table says
     client.reset_execution_trackers()
-    client.create_kernel_manager()
-    await client.async_start_new_kernel(env=environment)
     try:
-        await client.async_start_new_kernel_client()
+        await _start(client, environment)
         for index, cell in enumerate(notebook.cells):
-            await client.async_execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
+            await _run_cell(client, cell, index)
         client.set_widgets_metadata()
-    except (asyncio.CancelledError, DeadKernelError):
+    except (asyncio.CancelledError, _Stopped):
         if not asyncio.current_task().cancelling():
             raise
-        await client.km.signal_kernel(signal.SIGTERM)  # _stop would interrupt the cell, which prints a traceback
+        if client.km and client.km.has_kernel:
+            await client.km.signal_kernel(signal.SIGTERM)  # _stop would interrupt the cell, which prints a traceback
         raise asyncio.CancelledError from None  # nbclient takes a cancelled run for a dead kernel
     finally:
         await _stop(client)
+
+
+async def _start(client: NotebookClient, environment: dict[str, str]) -> None:
+    try:
+        client.create_kernel_manager()
+        await client.async_start_new_kernel(env=environment)
+        await client.async_start_new_kernel_client()
+    except Exception as error:  # no such kernel, no program, no memory, no folder, ...
+        raise _Stopped(f"the kernel did not start: {error}") from error
+
+
+async def _run_cell(client: NotebookClient, cell: nbformat.NotebookNode, index: int) -> None:
+    """Run one cell; what is not its own error is told with its number."""
+    number = client.code_cells_executed + 1
+    try:
+        await client.async_execute_cell(cell, index, execution_count=number)
+    except CellTimeoutError:
+        raise _Stopped(f"cell {number} ran longer than {client.timeout} s; {LIMIT} sets another limit") from None
+    except DeadKernelError:
+        raise _Stopped(f"the kernel died in cell {number}: it ran out of memory, or somebody ended it") from None
 
 
 async def _stop(client: NotebookClient) -> None:
     """Ask the kernel to shut down (so that joblib removes its shared files), and end it if it does not answer."""
     if client.kc:
         client.kc.stop_channels()
-    if client.km and await client.km.is_alive():
+    if client.km and client.km.has_kernel and await client.km.is_alive():
         await client.km.shutdown_kernel()
     elif client.km:
         await client.km.cleanup_resources()

@@ -75,13 +75,21 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> None:
 
 
 def main() -> None:
-    for path in find(sys.argv[1:]):
-        run = execute(path, ENVIRONMENT)
-        if run.error:
-            sys.exit(f"{path.name}: not written, a cell failed\n{run.error}")
-        before = nbformat.read(path, as_version=4)
-        write(keep_times(normalise(run.notebook, path.stem), before), path)
-        print(f"{path.parent.name}/{path.name}: {run.seconds:.0f} s, {path.stat().st_size / 1e3:.0f} kB")
+    try:
+        for path in find(sys.argv[1:]):
+            renew(path)
+    except KeyboardInterrupt:
+        sys.exit("Interrupted; the kernel is stopped, and no notebook is half-written.")
+
+
+def renew(path: Path) -> None:
+    """Execute a notebook and write its outputs; SystemExit, without writing, after an error."""
+    run = execute(path, ENVIRONMENT)
+    if run.error:
+        sys.exit(f"{path.name}: not written, {'a cell failed' if run.failed_cell else 'it did not run'}\n{run.error}")
+    before = nbformat.read(path, as_version=4)
+    write(keep_times(normalise(run.notebook, path.stem), before), path)
+    print(f"{path.parent.name}/{path.name}: {run.seconds:.0f} s, {path.stat().st_size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -190,6 +190,8 @@ def main() -> None:
         rewrite(ROOT)
     except Refused as refusal:
         sys.exit(str(refusal))
+    except KeyboardInterrupt:
+        sys.exit("Interrupted; the kernel is stopped, and what finished notebooks have recorded is kept.")
     sys.exit(failed)
 
 
@@ -206,7 +208,7 @@ def run_all(options: argparse.Namespace) -> bool:
             runs.append(done)
     if runs:
         write_index(runs, "full", ROOT / BUILD)
-        print(table(runs))
+        print(table(runs, "full"))
     return any(run.error for run in runs)
 
 
