@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -68,7 +69,7 @@ def toy_set():
 def put_full(root):
     (root / "toy").mkdir(parents=True)
     for i in range(3):
-        (root / "toy" / f"batch_{i}").write_bytes(b"published")
+        (root / "toy" / f"batch_{i}").write_bytes(b"published".ljust(5000))
 
 
 def left_in(folder):
@@ -160,6 +161,44 @@ def test_edition_line_of_the_full_edition(root, toy):
     assert store.edition_line("toy") == (
         "Toy, full edition (three files). For the pocket edition: WORKBOOK_EDITION=pocket."
     )
+
+
+def copied_into_place(root, size=4999):
+    """The pocket edition, whose files are smaller than the published ones, in the place of the full one."""
+    shutil.copytree(store.dataset_dir("toy"), root / "toy")
+    for path in (root / "toy").glob("batch_*"):
+        path.write_bytes(path.read_bytes()[:size])
+
+
+def test_pocket_files_in_the_place_of_the_full_edition_are_not_taken_for_it(root, toy, monkeypatch):
+    toy()
+    copied_into_place(root)
+    assert store.edition("toy") == "pocket" and not store.is_there("toy")
+    line = store.edition_line("toy")
+    assert line.startswith("Toy, pocket edition (three drawings). For the full edition: `make data`. In its place: ")
+    assert line.endswith(f"{root / 'toy' / 'batch_0'} (4999 bytes) is not the published one (5000 bytes).")
+    monkeypatch.setenv("WORKBOOK_EDITION", "full")
+    for ask in (store.edition, store.dataset_dir, store.edition_line):
+        with pytest.raises(FileNotFoundError, match=r"batch_0 \(4999 bytes\) is not the published one \(5000 bytes\)"):
+            ask("toy")
+
+
+@pytest.mark.parametrize("size", [4999, 5000])
+def test_there_a_files_name_alone_says_what_it_must_hold(root, toy, size):
+    """Neither a marker that was copied along nor another length makes it a file that nobody knows."""
+    toy()
+    copied_into_place(root, size)
+    with pytest.raises(ValueError, match=r"batch_1 is damaged: expected 5000 bytes with md5:0.*`make data` brings it"):
+        store.verify(root / "toy" / "batch_1")
+
+
+def test_files_of_ones_own_need_a_note(root, toy, monkeypatch):
+    toy()
+    copied_into_place(root)
+    (root / "toy" / store.NOTE).write_text("three drawings of mine")
+    assert store.edition("toy") == "full"
+    assert "in its place your own: three drawings of mine" in store.edition_line("toy")
+    store.verify(root / "toy" / "batch_1")
 
 
 # Writing the pocket edition -------------------------------------------------------------------------------------

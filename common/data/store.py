@@ -24,6 +24,7 @@ from common.progress import quiet
 EDITIONS = ("pocket", "full", "auto")
 NOTE = "note.txt"  # in the place of published files: one line that says what a folder of one's own holds
 MARKER = "edition.json"  # written last; a pocket folder without it, or at odds with it, is not whole
+ANOTHER = "is not the published one"
 COMMAND = "`make data` (or `python -m common.data {name}`)"
 
 
@@ -54,18 +55,17 @@ def edition(name: str) -> str:
         "pocket" or "full". Under "auto" it is "full" exactly if the published files are there.
     Raises:
         ValueError: unknown data set or unknown `WORKBOOK_EDITION`.
-        FileNotFoundError: `WORKBOOK_EDITION=full` and a file is missing; never a silent fallback.
+        FileNotFoundError: `WORKBOOK_EDITION=full` and a file is missing, or is another; never a silent fallback.
     """
     data, wanted = describe(name), requested_edition()
     if wanted == "pocket":
         return "pocket"
-    missing = _missing(data)
-    if missing and wanted == "full":
+    lacking = _lacking(data)
+    if lacking and wanted == "full":
         raise FileNotFoundError(
-            f"WORKBOOK_EDITION=full, but {missing[0]} is missing. {_remedy(data)}; "
-            "WORKBOOK_EDITION=pocket works without"
+            f"WORKBOOK_EDITION=full, but {lacking[0]}. {_remedy(data)}; WORKBOOK_EDITION=pocket works without"
         )
-    return "pocket" if missing else "full"
+    return "pocket" if lacking else "full"
 
 
 def _remedy(data: DataSet) -> str:
@@ -76,8 +76,8 @@ def _remedy(data: DataSet) -> str:
 
 
 def is_there(name: str) -> bool:
-    """True if the published files of a data set are under the data root (their bytes are not read)."""
-    return not _missing(describe(name))
+    """True if the published files of a data set are under the data root (of their bytes only the number is asked)."""
+    return not _lacking(describe(name))
 
 
 def dataset_dir(name: str) -> Path:
@@ -103,7 +103,9 @@ def edition_line(name: str) -> str:
     if edition(name) == "full":
         return f"{data.title}, {full_words(name)}. For the pocket edition: WORKBOOK_EDITION=pocket."
     other = "put its files there by hand (datasets/README.md)" if data.by_hand else "`make data`"
-    return f"{data.title}, pocket edition ({data.pocket_note}). For the full edition: {other}."
+    line = f"{data.title}, pocket edition ({data.pocket_note}). For the full edition: {other}."
+    strange = [reason for reason in _lacking(data) if ANOTHER in reason]
+    return f"{line} In its place: {strange[0]}." if strange else line
 
 
 def own_note(name: str) -> str:
@@ -155,7 +157,8 @@ def fetch(name: str) -> Path:
 def verify(path: str | Path, must_be_known: bool = False) -> None:
     """Compare a data file with the checksum known for it, if one is known.
 
-    Known are the files of a pocket edition (from its marker) and published files (by name and size).
+    Known are the files of a pocket edition (from its marker) and published files: in their place by name, elsewhere by
+    name and size.
 
     Args:
         path: a file of a data set.
@@ -164,25 +167,43 @@ def verify(path: str | Path, must_be_known: bool = False) -> None:
         ValueError: the bytes are not those that were written or published.
     """
     path = Path(path)
-    marker = _read_marker(path.parent)
-    known = marker["files"].get(path.name) if marker else _published(path)
+    known = _known(path)
     if known is None and must_be_known:
         raise ValueError(f"{path} ({size_of(path)} bytes) is not the published file; it is not read")
     if known is None:
         return
     size, expected = known
     if not matches(path, size, expected):
-        again = "run this again and it is drawn anew" if marker else "`make data` brings it again"
+        drawn = _placed(path) is None and _read_marker(path.parent) is not None
+        again = "run this again and it is drawn anew" if drawn else "`make data` brings it again"
         raise ValueError(
             f"{path} is damaged: expected {size} bytes with {expected}, found {size_of(path)} bytes with "
             f"{checksum(path, expected.partition(':')[0])}. Delete {path.parent}; {again}"
         )
 
 
-def _missing(data: DataSet) -> list[Path]:
-    """Published files that are not under the data root."""
+def _lacking(data: DataSet) -> list[str]:
+    """Of each published file that is not under the data root, why not; a note vouches for files of one's own."""
     folder = data_root() / data.folder
-    return [folder / file for file in data.files if not (folder / file).is_file()]
+    known = data.files if not own_note(data.name) else dict.fromkeys(data.files)
+    absent = [f"{folder / file} is missing" for file in known if not (folder / file).is_file()]
+    sizes = [(folder / file, entry[0]) for file, entry in known.items() if entry and (folder / file).is_file()]
+    others = [f"{p} ({size_of(p)} bytes) {ANOTHER} ({size} bytes)" for p, size in sizes if size_of(p) != size]
+    return absent + others
+
+
+def _placed(path: Path) -> DataSet | None:
+    """The data set whose published files belong where this file lies."""
+    return next((d for d in DATASETS.values() if path.absolute().parent == data_root() / d.folder), None)
+
+
+def _known(path: Path) -> tuple[int, str] | None:
+    """Size and checksum that a data file has to have, None if we know of none."""
+    data = _placed(path)
+    if data and not own_note(data.name):  # in the place of the published files the name alone decides, ...
+        return data.files.get(path.name)
+    marker = None if data else _read_marker(path.parent)
+    return marker["files"].get(path.name) if marker else _published(path)  # ... elsewhere the length, too
 
 
 def _published(path: Path) -> tuple[int, str] | None:
