@@ -15,11 +15,18 @@ import pickle
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+DRAFT = ".workbook-draft"
 
 
 @contextmanager
@@ -30,6 +37,7 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb", **options: Any) -> I
             np.save(file, W)
 
     After an error or an interruption, a file that was there before is still there, whole. Folders on the way are made.
+    What a killed process has left of a file is removed by the next one that writes in the same folder.
 
     Args:
         path: the file to write.
@@ -42,7 +50,9 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb", **options: Any) -> I
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    number, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    _sweep(path.parent)
+    number, draft = _new_draft(path)
+    held = None if fcntl is None else os.dup(number)  # keeps the lock until the draft has its name
     try:
         with os.fdopen(number, mode, **options) as file:
             yield file
@@ -53,6 +63,29 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb", **options: Any) -> I
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def _new_draft(path: Path) -> tuple[int, str]:
+    """Number and name of a new open file beside path, locked as long as it is open."""
+    while True:
+        number, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=DRAFT, dir=path.parent)
+        if fcntl is not None:
+            with suppress(OSError):  # a disk without locks, on which nothing is swept either
+                fcntl.flock(number, fcntl.LOCK_EX)
+        if os.path.exists(draft):
+            return number, draft
+        os.close(number)  # swept before it was locked
+
+
+def _sweep(folder: Path) -> None:
+    """Remove drafts that nobody holds any more: the system frees the locks of a process when it ends."""
+    for draft in folder.glob(f".*{DRAFT}") if fcntl is not None else ():
+        with suppress(OSError), open(draft, "rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            draft.unlink()
 
 
 def load_arrays(source: str | os.PathLike | bytes) -> Any:

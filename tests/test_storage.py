@@ -134,6 +134,41 @@ def test_bits_that_flip_anywhere_raise_value_error_or_nothing():
             assert "is not a readable pickle" in str(error)
 
 
+# Writing ----------------------------------------------------------------------------------------------------------
+
+WRITES = """
+import sys, time
+from common.storage import atomic_write
+with atomic_write(sys.argv[1]) as file:
+    file.write(b"half")
+    file.flush()
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX locks")
+def test_drafts_of_the_killed_are_swept_and_those_of_the_living_stay(tmp_path):
+    (tmp_path / ".notes.part").write_text("somebody's")
+    processes = [
+        subprocess.Popen([sys.executable, "-c", WRITES, str(tmp_path / name)], cwd=ROOT, stdout=subprocess.PIPE)
+        for name in ("run_epoch_1.pkl", "run_epoch_2.pkl")
+    ]
+    try:
+        for process in processes:
+            process.stdout.readline()
+        processes[0].kill()
+        processes[0].wait()
+        checkpoint.write(tmp_path / "run_epoch_3.pkl", {"kind": "x"})
+        names = sorted(path.name.rpartition(".")[0] for path in tmp_path.iterdir())
+        assert [name[:16] for name in names] == [".notes", ".run_epoch_2.pkl", "run_epoch_3"]
+    finally:
+        processes[1].kill()
+        processes[1].wait()
+    checkpoint.write(tmp_path / "run_epoch_3.pkl", {"kind": "x"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".notes.part", "run_epoch_3.pkl"]
+
+
 # What we write ourselves ------------------------------------------------------------------------------------------
 
 CONTENT = {
