@@ -211,3 +211,89 @@ def weight_grid(weights: np.ndarray, titles: Sequence[str] = (), columns: int = 
         stretched = 255 * (picture - low) / max(high - low, np.finfo(float).tiny)
         show_picture(ax, stretched, titles[index] if titles else "")
     return fig
+
+
+# The courses' grids: arrays, not figures ------------------------------------------------------------------------
+
+
+def visualize_grid(Xs: np.ndarray, ubound: float = 255.0, padding: int = 1) -> np.ndarray:
+    """Pictures side by side in one large picture, as square as their number allows; each is stretched on its own.
+
+    CS231n's function of this name; `weight_grid` draws a figure.
+
+    Args:
+        Xs: pictures or filters, (N, H, W, C).
+        ubound: the smallest number of each picture becomes 0, the largest ubound; a picture of one number is 0.
+        padding: black pixels between two pictures.
+    Returns:
+        (H', W', C) float64 with H' = rows H + (rows - 1) padding, W' alike; places without a picture are 0.
+    Raises:
+        ValueError: Xs has not four axes or is empty, or padding is negative.
+    """
+    Xs = _pictures(Xs)
+    if padding < 0:
+        raise ValueError(f"padding must be at least 0, got {padding}")
+    low, high = Xs.min(axis=(1, 2, 3), keepdims=True), Xs.max(axis=(1, 2, 3), keepdims=True)
+    stretched = ubound * (Xs - low) / np.where(high > low, high - low, 1)
+    return _side_by_side(stretched, _square(len(Xs)), padding, 0)
+
+
+def vis_grid(Xs: np.ndarray) -> np.ndarray:
+    """Pictures (N, H, W, C) side by side, with one scale for all: the smallest number becomes 0, the largest 1.
+
+    CS231n's function of this name. Places without a picture, and the line behind each, have the smallest number.
+
+    Returns:
+        (A (H + 1), A (W + 1), C) float64 with A = sqrt(N), rounded up.
+    Raises:
+        ValueError: Xs has not four axes or is empty.
+    """
+    Xs = _pictures(Xs)
+    grid = _side_by_side(Xs, _square(len(Xs)), 1, Xs.min())
+    return _to_unit(np.pad(grid, ((0, 1), (0, 1), (0, 0)), constant_values=Xs.min()))
+
+
+def vis_nn(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Rows of pictures, such as a query and its nearest neighbours, in one large picture with one scale for all.
+
+    CS231n's function of this name.
+
+    Args:
+        rows: equally long sequences of pictures (H, W, C).
+    Returns:
+        (rows (H + 1), columns (W + 1), C) float64, from 0 to 1; a line behind each picture.
+    Raises:
+        ValueError: the rows differ in length, or the pictures in shape.
+    """
+    rows = np.asarray(rows, np.float64)
+    if rows.ndim != 5 or not rows.size:
+        raise ValueError(f"rows must hold equally many pictures (H, W, C) each, got the shape {rows.shape}")
+    grid = _side_by_side(rows.reshape(-1, *rows.shape[2:]), rows.shape[:2], 1, rows.min())
+    return _to_unit(np.pad(grid, ((0, 1), (0, 1), (0, 0)), constant_values=rows.min()))
+
+
+def _pictures(Xs: np.ndarray) -> np.ndarray:
+    Xs = np.asarray(Xs, np.float64)  # unsigned bytes would wrap around in differences
+    if Xs.ndim != 4 or not Xs.size:
+        raise ValueError(f"Xs must hold pictures (N, H, W, C), at least one, got the shape {Xs.shape}")
+    return Xs
+
+
+def _square(number: int) -> tuple[int, int]:
+    side = int(np.ceil(np.sqrt(number)))
+    return side, side
+
+
+def _side_by_side(Xs: np.ndarray, shape: tuple[int, int], padding: int, background: float) -> np.ndarray:
+    """Pictures (N, H, W, C) in rows and columns of that number."""
+    (rows, columns), (_, H, W, C) = shape, Xs.shape
+    grid = np.full((rows * (H + padding) - padding, columns * (W + padding) - padding, C), float(background))
+    for n, picture in enumerate(Xs):
+        top, left = n // columns * (H + padding), n % columns * (W + padding)
+        grid[top : top + H, left : left + W] = picture
+    return grid
+
+
+def _to_unit(grid: np.ndarray) -> np.ndarray:
+    low, high = grid.min(), grid.max()
+    return (grid - low) / (high - low if high > low else 1)

@@ -351,7 +351,7 @@ def test_preprocessing(small, bias, flatten):
     torch = pytest.importorskip("torch")
     from common.pytorch.data import cifar10, preprocess_cifar10
 
-    data = preprocess_cifar10(bias, 0.2, torch.float64, flatten, root=small)
+    data = preprocess_cifar10(bias_trick=bias, validation_ratio=0.2, dtype=torch.float64, flatten=flatten, root=small)
     x, y, x_test, _ = cifar10(dtype=torch.float64, root=small)
     assert torch.equal(data["y_train"], y[:48]) and torch.equal(data["y_val"], y[48:])
     mean = x.mean(dim=(0, 2, 3), keepdim=True)

@@ -8,6 +8,7 @@ from common.checks import grad_check_sparse, rel_error
 from common.classifiers import cnn, fc_net, linear
 from common.data.cifar10 import load_CIFAR10, load_CIFAR_batch
 from common.layers import conv_backward_fast, conv_forward_fast, conv_forward_naive, dropout_forward
+from common.plots import vis_grid, vis_nn, visualize_grid
 from common.solver import Solver
 from tests.test_cifar10 import small  # noqa: F401
 
@@ -153,3 +154,81 @@ def test_names_of_the_loaders(small):  # noqa: F811
     assert np.array_equal(load_CIFAR10(ROOT=small)[0], load_CIFAR10(small)[0])
     with pytest.raises(ValueError, match="two names of one folder"):
         load_CIFAR10(small, ROOT=small)
+
+
+# Grids of pictures --------------------------------------------------------------------------------------------
+
+
+def test_visualize_grid():
+    """Four pictures in two rows with a black line of one pixel between; the fourth has one grey only."""
+    Xs = np.arange(3 * 4 * 5 * 3, dtype=float).reshape(3, 4, 5, 3)
+    Xs = np.concatenate([Xs, np.full((1, 4, 5, 3), 7.0)])
+    grid = visualize_grid(Xs)
+    assert grid.shape == (9, 11, 3) and grid.max() == 255 and grid.min() == 0
+    for place, picture in zip(((0, 0), (0, 6), (5, 0)), Xs[:3], strict=True):
+        part = grid[place[0] : place[0] + 4, place[1] : place[1] + 5]
+        np.testing.assert_allclose(part, 255 * (picture - picture.min()) / 59)
+    assert not grid[4].any() and not grid[:, 5].any() and not grid[5:, 6:].any()
+    assert visualize_grid(Xs.astype(np.uint8)[:3], ubound=1.0, padding=3).shape == (11, 13, 3)
+    assert visualize_grid(Xs[:1]).shape == (4, 5, 3)
+    with pytest.raises(ValueError, match=r"\(N, H, W, C\), at least one, got the shape \(4, 5, 3\)"):
+        visualize_grid(Xs[0])
+
+
+def test_vis_grid_and_vis_nn():
+    """One scale for all, and a line behind each picture."""
+    Xs = np.random.RandomState(0).randint(10, 200, (6, 4, 5, 3)).astype(np.uint8)
+    scaled = (Xs - Xs.min().astype(float)) / (int(Xs.max()) - int(Xs.min()))
+    grid, rows = vis_grid(Xs), vis_nn([Xs[:3], Xs[3:]])
+    assert grid.shape == (15, 18, 3) and rows.shape == (10, 18, 3)
+    np.testing.assert_allclose(grid[5:9, 6:11], scaled[4])
+    np.testing.assert_allclose(rows[5:9, 6:11], scaled[4])
+    assert not grid[10:].any() and not grid[4].any() and not rows[:, 17].any()
+    with pytest.raises(ValueError, match=r"equally many pictures \(H, W, C\)"):
+        vis_nn(Xs)
+
+
+# Tensors of EECS 498 ------------------------------------------------------------------------------------------
+
+
+def test_keywords_and_positions_of_the_eecs_loaders(small, monkeypatch):  # noqa: F811
+    import torch
+
+    from common.pytorch import data
+
+    x, y, x_test, _ = data.cifar10(root=small, x_dtype=torch.float64)
+    assert x.dtype == x_test.dtype == torch.float64
+    assert torch.equal(x, data.cifar10(None, None, torch.float64, root=small)[0])
+    shown = []
+    monkeypatch.setattr(data.plt, "show", lambda: shown.append(data.plt.gcf()))
+    got = data.preprocess_cifar10(False, True, True, True, 0.2, torch.float64, root=small)
+    want = data.preprocess_cifar10(cuda=False, show_examples=False, bias_trick=True, dtype=torch.float64, root=small)
+    assert len(shown) == 1 and got.keys() == want.keys() and all(torch.equal(got[name], want[name]) for name in got)
+    assert got["X_train"].shape == (len(y) - len(y) // 5, 3073)
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="PyTorch sees no CUDA device; pass cuda=False"):
+            data.preprocess_cifar10(cuda=True, root=small)
+
+
+def test_the_last_tensor_exercises():
+    import torch
+
+    from common.pytorch import tensor_basics as tb
+
+    draw = torch.Generator().manual_seed(0)
+    x, w = torch.randn(3, 4, generator=draw), torch.randn(4, 2, generator=draw)
+    assert torch.equal(tb.mm_on_cpu(x, w), x @ w)
+    xs = [torch.randn(n, generator=draw, dtype=torch.float64) for n in (3, 1, 7)]
+    means = tb.challenge_mean_tensors(xs, torch.tensor([3, 1, 7]))
+    assert means.dtype == torch.float64 and torch.allclose(means, torch.stack([x.mean() for x in xs]))
+    values = torch.randint(-5, 5, (40,), generator=draw)
+    uniques, indices = tb.challenge_get_uniques(values)
+    want, first = np.unique(values.numpy(), return_index=True)
+    assert uniques.tolist() == want.tolist() and indices.tolist() == first.tolist()
+    assert [len(part) for part in tb.challenge_get_uniques(values[:0])] == [0, 0]
+    with pytest.raises(ValueError, match="ls must hold the lengths"):
+        tb.challenge_mean_tensors(xs, torch.tensor([3, 2, 6]))
+    with pytest.raises(TypeError, match="floating-point numbers"):
+        tb.challenge_mean_tensors([torch.tensor([1, 2])], torch.tensor([2]))
+    with pytest.raises(ValueError, match="x must have 1 dimensions"):
+        tb.challenge_get_uniques(values.reshape(2, 20))

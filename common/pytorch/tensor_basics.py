@@ -404,6 +404,22 @@ def batched_matrix_multiply_noloop(x: Tensor, y: Tensor) -> Tensor:
     ### END SOLUTION
 
 
+def mm_on_cpu(x: Tensor, w: Tensor) -> Tensor:
+    """The matrix product x @ w on the CPU, which `mm_on_gpu` is compared with.
+
+    Args:
+        x: (N, M), on the CPU.
+        w: (M, P), on the CPU, of x's dtype.
+    Returns:
+        (N, P), on the CPU.
+    Raises:
+        TypeError: x or w is no tensor, or their dtypes differ.
+        ValueError: the shapes do not fit together.
+    """
+    _require_factors(x, w, "w", 2)
+    return x @ w
+
+
 def mm_on_gpu(x: Tensor, w: Tensor) -> Tensor:
     """The matrix product x @ w, computed on the GPU and brought back; without CUDA, on the CPU with a warning.
 
@@ -423,3 +439,45 @@ def mm_on_gpu(x: Tensor, w: Tensor) -> Tensor:
         return x @ w
     return (x.to("cuda") @ w.to("cuda")).cpu()
     ### END SOLUTION
+
+
+# Two challenges: no loop over the entries --------------------------------------------------------------------
+
+
+def challenge_mean_tensors(xs: Sequence[Tensor], ls: Tensor) -> Tensor:
+    """The mean of each of several tensors of different lengths, without a loop.
+
+    Args:
+        xs: N tensors of one axis, of one floating dtype and on one device, none empty.
+        ls: their lengths, (N,) int64.
+    Returns:
+        (N,), of the dtype of xs.
+    Raises:
+        TypeError: ls is no tensor of integers, or xs do not hold floating-point numbers.
+        ValueError: no tensors, or lengths that are not those of xs.
+    """
+    _require_tensor(ls, "ls", 1)
+    if ls.is_floating_point() or ls.is_complex() or not all(x.is_floating_point() for x in xs):
+        raise TypeError("ls must hold whole numbers, and the tensors of xs floating-point numbers")
+    if not len(xs) or [tuple(x.shape) for x in xs] != [(n,) for n in ls.tolist()] or ls.min() < 1:
+        raise ValueError(f"ls must hold the lengths of the tensors xs, each at least 1, got {ls.tolist()}")
+    values = torch.cat(tuple(xs))  # (sum of ls,)
+    owner = torch.arange(len(ls), device=ls.device).repeat_interleave(ls)  # whose each value is
+    return values.new_zeros(len(ls)).index_add(0, owner, values) / ls
+
+
+def challenge_get_uniques(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The different values of x and where each occurs first, without a loop and with memory for a few copies of x.
+
+    Args:
+        x: (N,) whole numbers.
+    Returns:
+        uniques (K,), ascending, of x's dtype, and indices (K,) int64 with x[indices] == uniques.
+    Raises:
+        TypeError, ValueError: x is no tensor of one axis.
+    """
+    _require_tensor(x, ndim=1)
+    ordered, places = x.sort(stable=True)  # equal values stay in their order
+    first = torch.ones_like(ordered, dtype=torch.bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[first], places[first]
