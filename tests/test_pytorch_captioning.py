@@ -331,6 +331,51 @@ class TestCaptioningRNN:
         got = got[0] if cell == "attention" else got
         assert (got.numpy() == data["train_captions"][:, 1:]).all(axis=1).mean() > 0.9
 
+    @pytest.mark.learner
+    def test_a_step_of_training_is_adam_on_the_loss_of_forward(self):
+        """One epoch of three batches against a loop that calls the model itself; the last batch is smaller."""
+        data, losses = toy_data(11), []
+        features, captions = torch.from_numpy(data["train_features"]), torch.from_numpy(data["train_captions"])
+        options = {"num_epochs": 2, "batch_size": 4, "learning_rate": 1e-2, "lr_decay": 0.5, "seed": 3}
+        one, two = (CaptioningRNN(WORDS, features.shape[1], 5, 4, "lstm", seed=0) for _ in range(2))
+        got = train_captioner(one, features, data["train_image_idxs"], captions, **options)
+        adam = torch.optim.Adam(two.parameters(), lr=1e-2)
+        for epoch in range(2):
+            order = torch.from_numpy(np.random.RandomState([3, epoch]).permutation(11))
+            for rows in order.split(4):
+                loss = two(features[data["train_image_idxs"][rows]], captions[rows])
+                adam.zero_grad()
+                loss.backward()
+                adam.step()
+                losses.append(loss.item())
+            adam.param_groups[0]["lr"] *= 0.5
+        np.testing.assert_allclose(got, losses, rtol=1e-5)
+        for name, p in one.state_dict().items():
+            torch.testing.assert_close(p, two.state_dict()[name])
+
+    @pytest.mark.robustness
+    def test_training_goes_on_from_a_checkpoint(self, tmp_path):
+        """Stopped after an epoch and started again: the weights of a run that was not."""
+        data, nets, kept = toy_data(11), [], tmp_path / "net.pt"
+        inputs = torch.from_numpy(data["train_features"]), data["train_image_idxs"], data["train_captions"]
+        options = {"num_epochs": 3, "batch_size": 4, "learning_rate": 1e-2, "lr_decay": 0.5}
+
+        def stop(step, steps):
+            if step == 7:
+                raise KeyboardInterrupt
+
+        for checkpoint, on_step in ((None, None), (kept, stop), (kept, None)):
+            net = CaptioningRNN(WORDS, inputs[0].shape[1], 5, 4, "lstm", seed=0)
+            hooks = {"on_step": on_step} if on_step else {}
+            try:
+                losses = train_captioner(net, *inputs, **options, **hooks, checkpoint=checkpoint)
+            except KeyboardInterrupt:
+                continue
+            nets.append(net)
+            assert len(losses) == 9
+        for name, p in nets[0].state_dict().items():
+            assert torch.equal(p, nets[1].state_dict()[name]), name
+
     @pytest.mark.robustness
     def test_features_with_cells_are_averaged_without_attention(self):
         net, maps = model("lstm"), features_for("attention")

@@ -6,6 +6,7 @@ The hand-written twin is `common.classifiers.rnn`. `start` and `step` are those 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from common.classifiers.rnn import special_words
-from common.progress import progress
 from common.pytorch.recurrent import LSTM, RNN, AttentionLSTM, WordEmbedding, dot_product_attention
 from common.pytorch.recurrent import temporal_softmax_loss as temporal_softmax_loss
+from common.pytorch.runs import train
 from common.validate import checked_sizes
 
 CELLS = {"rnn": RNN, "lstm": LSTM, "attention": AttentionLSTM}
@@ -155,19 +156,25 @@ class CaptioningRNN(nn.Module):
         """
         features = self.features(images)
         captions = self.checked_ids(captions, (len(features), None))
+        ### BEGIN SOLUTION attention_captioning, 6
         words_in, words_out = captions[:, :-1], captions[:, 1:]  # (N, T) both
         return temporal_softmax_loss(self.scores(features, words_in), words_out, self.ignore_index)
+        ### END SOLUTION
 
     def scores(self, features: Tensor, words: Tensor) -> Tensor:
         """Scores (N, T, V) of the word that follows each of the words (N, T) of a picture with these features."""
+        ### BEGIN SOLUTION attention_captioning, 6
         h = self.cell(self.embed(words), self.first_state(features))  # (N, T, H)
         return self.output(h)
+        ### END SOLUTION
 
     def first_state(self, features: Tensor) -> Tensor:
         """What the cell starts from: A (N, H, rows, columns) with attention, otherwise h0 (N, H)."""
+        ### BEGIN SOLUTION attention_captioning, 6
         if self.cell_type == "attention":
             return self.project(features.movedim(1, -1)).movedim(-1, 1)  # each cell by itself
         return self.project(features)
+        ### END SOLUTION
 
     @torch.no_grad()
     def start(self, images: Any) -> State:
@@ -225,10 +232,12 @@ class CaptioningRNN(nn.Module):
         for t in range(max_length):
             if attends:
                 looks.append(dot_product_attention(state[0], state[2])[1].cpu() * running[:, None, None])
+            ### BEGIN SOLUTION attention_captioning, 7
             scores, state = self.step(words, state)
             words = scores.argmax(dim=1)  # (N,)
             captions[running, t] = words[running]
             running = running & (words != end)
+            ### END SOLUTION
         return (captions, torch.stack(looks, dim=1)) if attends else captions
 
     def features(self, images: Any) -> Tensor:
@@ -275,6 +284,35 @@ class CaptioningRNN(nn.Module):
         return ids.to(device, torch.int64)
 
 
+class TeacherForced(nn.Module):
+    """A captioner as `common.pytorch.training.fit` wants a network: row numbers in, scores of the words to follow out.
+
+    At every step the network reads the true word, whatever it would have written itself.
+    """
+
+    def __init__(self, model: CaptioningRNN, features: Tensor, image_idxs: Tensor, captions: Tensor):
+        """
+        Args:
+            model: the captioner.
+            features: of the pictures, on any device.
+            image_idxs: (M,) row of `features` for each caption.
+            captions: (M, T + 1) word ids.
+        """
+        super().__init__()
+        self.model = model
+        self.data = features, image_idxs, captions  # no buffers: processes need not send them to each other
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Scores (N, V, T) of the words that follow in these captions, rows (N,)."""
+        features, image_idxs, captions = self.data
+        rows = rows.to(captions.device)
+        ### BEGIN SOLUTION attention_captioning, 8
+        maps = self.model.features(features[image_idxs[rows]])
+        scores = self.model.scores(maps, captions[rows, :-1].to(maps.device))  # (N, T, V)
+        return scores.transpose(1, 2)
+        ### END SOLUTION
+
+
 def train_captioner(
     model: CaptioningRNN,
     features: Tensor,
@@ -286,17 +324,19 @@ def train_captioner(
     learning_rate: float = 1e-3,
     lr_decay: float = 1.0,
     seed: int = 0,
+    **options: Any,
 ) -> list[float]:
     """Train with Adam; every caption is read once an epoch, in an order of its own, the last smaller batch included.
 
     Args:
-        model: trained in place.
+        model: trained in place, and moved to the device of the accelerator.
         features: of the pictures, computed once.
         image_idxs: (M,) row of `features` for each caption.
         captions: (M, T + 1) word ids.
         num_epochs, batch_size: passes over the captions, and captions a step.
         learning_rate, lr_decay: of Adam, and by what it is multiplied after each epoch.
         seed: of the order.
+        options: of `common.pytorch.runs.train`: accelerator, clip, checkpoint, time_limit, on_step ...
     Returns:
         The loss of each step.
     Raises:
@@ -306,15 +346,28 @@ def train_captioner(
     image_idxs, captions = (torch.as_tensor(np.asarray(part), dtype=torch.int64) for part in (image_idxs, captions))
     if image_idxs.shape != (len(captions),):
         raise ValueError(f"{len(captions)} captions need as many image_idxs, got shape {tuple(image_idxs.shape)}")
-    adam = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    draw, losses = torch.Generator().manual_seed(seed), []
-    for _ in progress(range(num_epochs), desc="captions"):
-        for rows in torch.randperm(len(captions), generator=draw).split(batch_size):
-            loss = model(features[image_idxs[rows]], captions[rows])
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-            losses.append(loss.item())
-        for group in adam.param_groups:
-            group["lr"] *= lr_decay
-    return losses
+    model.checked_ids(captions, (len(captions), None))
+
+    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows of captions, and the words to predict, in the order of an epoch, which depends on nothing else."""
+        order = torch.from_numpy(np.random.RandomState([seed, epoch]).permutation(len(captions)))
+        ### BEGIN SOLUTION attention_captioning, 8
+        for rows in order.split(batch_size):
+            yield rows, captions[rows, 1:]
+        ### END SOLUTION
+
+    def loss_fn(scores: Tensor, words: Tensor) -> Tensor:
+        return temporal_softmax_loss(scores.transpose(1, 2), words, model.ignore_index)
+
+    history = train(
+        TeacherForced(model, features, image_idxs, captions),
+        batches,
+        loss_fn,
+        [torch.optim.Adam(model.parameters(), lr=learning_rate)],
+        epochs=num_epochs,
+        steps_per_epoch=-(-len(captions) // batch_size),
+        schedule=lambda fraction: lr_decay ** int(fraction * num_epochs + 1e-6),
+        seed=seed,
+        **options,
+    )
+    return history["loss"]

@@ -28,7 +28,9 @@ def rnn_step_forward(x: Tensor, prev_h: Tensor, Wx: Tensor, Wh: Tensor, b: Tenso
         ValueError: shapes that do not fit.
     """
     checked_shapes(x, prev_h, Wx, Wh, b, steps=False, gates=1)
+    ### BEGIN SOLUTION attention_captioning, 2
     next_h = torch.tanh(x @ Wx + prev_h @ Wh + b)  # (N, H)
+    ### END SOLUTION
     return next_h, (x, prev_h, Wx, Wh, next_h)
 
 
@@ -59,11 +61,13 @@ def rnn_forward(x: Tensor, h0: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor) -> tup
         ValueError: shapes that do not fit.
     """
     checked_shapes(x, h0, Wx, Wh, b, steps=True, gates=1)
+    ### BEGIN SOLUTION attention_captioning, 2
     h, states, caches = h0, [], []
     for x_t in x.unbind(1):  # (N, D)
         h, cache = rnn_step_forward(x_t, h, Wx, Wh, b)
         states.append(h)
         caches.append(cache)
+    ### END SOLUTION
     return torch.stack(states, dim=1), caches
 
 
@@ -118,12 +122,14 @@ def lstm_step_forward(
             f"prev_c must have the shape of prev_h, and attn and Wattn come together, got {tuple(prev_c.shape)} and "
             f"{tuple(prev_h.shape)}, {'no ' if attn is None else ''}attn and {'no ' if Wattn is None else ''}Wattn"
         )
+    ### BEGIN SOLUTION attention_captioning, 3
     a = x @ Wx + prev_h @ Wh + b  # (N, 4H)
     if attn is not None:
         a = a + attn @ Wattn
     i, f, o, g = a.chunk(4, dim=1)  # (N, H) each
     next_c = torch.sigmoid(f) * prev_c + torch.sigmoid(i) * torch.tanh(g)
     next_h = torch.sigmoid(o) * torch.tanh(next_c)
+    ### END SOLUTION
     return next_h, next_c
 
 
@@ -140,11 +146,13 @@ def lstm_forward(x: Tensor, h0: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor) -> Te
         ValueError: shapes that do not fit.
     """
     checked_shapes(x, h0, Wx, Wh, b, steps=True, gates=4)
+    ### BEGIN SOLUTION attention_captioning, 3
     h, c, states = h0, torch.zeros_like(h0), []
     for x_t in x.unbind(1):  # (N, D)
         h, c = lstm_step_forward(x_t, h, c, Wx, Wh, b)
         states.append(h)
     return torch.stack(states, dim=1)
+    ### END SOLUTION
 
 
 def dot_product_attention(prev_h: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,10 +173,12 @@ def dot_product_attention(prev_h: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"prev_h (N, H) and A (N, H, rows, columns) are needed, got {tuple(prev_h.shape)} and {tuple(A.shape)}"
         )
+    ### BEGIN SOLUTION attention_captioning, 4
     cells = A.flatten(2)  # (N, H, cells)
     scores = torch.einsum("nh,nhl->nl", prev_h, cells) / math.sqrt(A.shape[1])
     weights = scores.softmax(dim=1)  # (N, cells)
     attn = torch.einsum("nl,nhl->nh", weights, cells)
+    ### END SOLUTION
     return attn, weights.view(len(A), *A.shape[2:])
 
 
@@ -188,6 +198,7 @@ def attention_forward(x: Tensor, A: Tensor, Wx: Tensor, Wh: Tensor, Wattn: Tenso
     """
     checked_grid(A)
     checked_shapes(x, A.mean(dim=(2, 3)), Wx, Wh, b, steps=True, gates=4)
+    ### BEGIN SOLUTION attention_captioning, 5
     h = c = A.mean(dim=(2, 3))  # (N, H)
     states = []
     for x_t in x.unbind(1):  # (N, D)
@@ -195,6 +206,7 @@ def attention_forward(x: Tensor, A: Tensor, Wx: Tensor, Wh: Tensor, Wattn: Tenso
         h, c = lstm_step_forward(x_t, h, c, Wx, Wh, b, attn, Wattn)
         states.append(h)
     return torch.stack(states, dim=1)
+    ### END SOLUTION
 
 
 # Modules -------------------------------------------------------------------------------------------------------
@@ -263,7 +275,9 @@ class WordEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Ids (N, T) -> vectors (N, T, W)."""
+        ### BEGIN SOLUTION attention_captioning, 2
         return self.W_embed[x]
+        ### END SOLUTION
 
 
 def temporal_softmax_loss(x: Tensor, y: Tensor, ignore_index: int | None = None) -> Tensor:
@@ -281,7 +295,9 @@ def temporal_softmax_loss(x: Tensor, y: Tensor, ignore_index: int | None = None)
     if x.ndim != 3 or y.shape != x.shape[:2] or not x.numel():
         raise ValueError(f"x (N, T, V) and y (N, T) are needed, got {tuple(x.shape)} and {tuple(y.shape)}")
     none = -100 if ignore_index is None else ignore_index  # no word has that id
+    ### BEGIN SOLUTION attention_captioning, 2
     return F.cross_entropy(x.flatten(0, 1), y.flatten(), ignore_index=none, reduction="sum") / len(x)
+    ### END SOLUTION
 
 
 def checked_grid(A: Tensor) -> Tensor:
