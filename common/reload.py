@@ -98,11 +98,37 @@ def reload_in_place(module: ModuleType) -> None:
         names.clear()
         names.update(old)
         raise
+    stays: dict[type, type] = {}  # new version of a class -> the one that stays
     for name, value in old.items():
         if name not in names and isinstance(value, ModuleType):
             names[name] = value  # a submodule: importing it has put it here
         elif name in names:
-            names[name] = adopt(value, names[name], module.__name__)
+            new = names[name]
+            names[name] = adopt(value, new, module.__name__)
+            if isinstance(new, type):
+                stays[new] = names[name]
+    for name, value in list(names.items()):
+        if not name.startswith("__") and not isinstance(value, ModuleType):
+            names[name] = point_back(value, stays, module.__name__)
+
+
+def point_back(value: Any, stays: dict[type, type], module: str) -> Any:
+    """value, in which tables, defaults and methods mention the classes that stay instead of their new versions."""
+    if isinstance(value, FunctionType) and value.__module__ == module:
+        value.__defaults__ = point_back(value.__defaults__, stays, module)
+        value.__kwdefaults__ = point_back(value.__kwdefaults__, stays, module)
+    elif isinstance(value, type):
+        value = stays.get(value, value)
+        for method in vars(value).values() if value.__module__ == module else ():
+            if isinstance(method, FunctionType):
+                point_back(method, stays, module)
+    elif type(value) is dict:
+        value.update({key: point_back(item, stays, module) for key, item in value.items()})
+    elif type(value) is list:
+        value[:] = [point_back(item, stays, module) for item in value]
+    elif type(value) is tuple:
+        value = tuple(point_back(item, stays, module) for item in value)
+    return value
 
 
 def adopt(old: Any, new: Any, module: str) -> Any:

@@ -45,6 +45,15 @@ MODEL = """
     @contextmanager
     def ready(value):
         yield value
+
+    def build(width, kind=Net, *, other=Net):
+        return kind(width), other(width)
+
+    class Row:
+        def __init__(self, kind=Net):
+            self.net = kind(1)
+
+    KINDS = {"wide": {"kind": Net}, "all": [Net], "pair": (Net, 1)}
 """
 HELPERS = "def scale(x):\n    return x\n"
 
@@ -125,6 +134,19 @@ def test_a_method_that_is_new_finds_super(book):
     book("model", "    kind =", "    def fresh(self):\n        return super().name()\n\n    kind =")
     reloader.refresh()
     assert net.fresh() == net.gone() == "base"
+
+
+def test_tables_and_defaults_mention_the_class_that_stays(book):
+    from book.model import KINDS, Net, Row, build
+
+    reloader = reload.Reloader()
+    book("model", '" net"', '" new net"')
+    reloader.refresh()
+    import book.model as model
+
+    made = [*build(2), Row().net, Row(model.KINDS["wide"]["kind"]).net, KINDS["all"][0](1), model.KINDS["pair"][0](1)]
+    assert [type(net) for net in made] == [Net] * 6
+    assert model.Net is Net and {net.name() for net in made} == {"base new net"}  # super() finds its class, too
 
 
 def test_decorated_functions_follow(book):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -86,14 +86,25 @@ class Muon(torch.optim.Optimizer):
                 raise ValueError(f"Muon works on matrices and filters, not on a parameter of shape {tuple(p.shape)}")
 
     @torch.no_grad()
-    def step(self) -> None:
-        """One step for every parameter that has a gradient."""
+    def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
+        """One step for every parameter that has a gradient.
+
+        Args:
+            closure: computes the loss and its gradients anew, as PyTorch's optimisers take it; None = they are there.
+        Returns:
+            The loss of the closure, if there is one.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             options = {name: group[name] for name in ("lr", "momentum", "steps")}
             for p in (p for p in group["params"] if p.grad is not None):
                 if "velocity" not in self.state[p]:
                     self.state[p]["velocity"] = torch.zeros_like(p)
                 muon_update(p, p.grad, self.state[p]["velocity"], **options)
+        return loss
 
 
 def muon_update(

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from common.data.cifar10 import read_rows
 from common.pytorch.augment import crop, mirror, normalise, pad_reflect
-from common.pytorch.checkpoints import History
+from common.pytorch.checkpoints import History, Optimisers
 from common.pytorch.cifar_recipe import evaluate
-from common.pytorch.optim import triangle
+from common.pytorch.optim import Muon, triangle
 from common.pytorch.residual import NETWORKS, ResNet, get_resnet
 from common.pytorch.runs import train
 from common.pytorch.training import Batches
@@ -43,6 +43,7 @@ class ResNetRecipe:
         translate: largest random shift, pixels.
         flip: mirror half of the pictures, drawn anew in each epoch.
         smoothing: label smoothing.
+        muon: learning rate of Muon, which then trains the filters; SGD keeps the rest. 0 = SGD trains all.
     """
 
     network: str = "resnet32"
@@ -56,6 +57,7 @@ class ResNetRecipe:
     translate: int = 0
     flip: bool = False
     smoothing: float = 0.0
+    muon: float = 0.0
 
     def __post_init__(self):
         checked_sizes(epochs=self.epochs, batch_size=self.batch_size)
@@ -67,6 +69,8 @@ class ResNetRecipe:
             if not 0 <= value < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {value}")
         checked_count("translate", self.translate, least=0)
+        if not 0 <= self.muon < float("inf"):
+            raise ValueError(f"muon must be a finite rate, 0 or above, got {self.muon}")
 
 
 # A rate that rises and falls instead of dropping twice, pictures shifted and mirrored, labels smoothed.
@@ -118,6 +122,21 @@ def epoch_batches(
     return batches
 
 
+def make_optimisers(net: ResNet, recipe: ResNetRecipe) -> Optimisers:
+    """SGD for all parameters, or Muon for the filters of convolutions and SGD for the others.
+
+    Args:
+        net: of which the parameters are.
+        recipe: learning_rate, momentum, weight_decay, warm_up and muon count.
+    """
+    filters = [p for p in net.parameters() if p.ndim == 4 and recipe.muon]
+    chosen = {id(p) for p in filters}
+    rates = {"lr": recipe.learning_rate, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
+    others = [p for p in net.parameters() if id(p) not in chosen]
+    sgd = torch.optim.SGD(others, **rates, nesterov=recipe.warm_up > 0)
+    return [sgd, Muon(filters, lr=recipe.muon)] if filters else [sgd]
+
+
 def train_resnet(
     images: torch.Tensor,
     labels: torch.Tensor,
@@ -145,13 +164,12 @@ def train_resnet(
     if labels.shape != images.shape[:1] or not len(labels) or labels.dtype != torch.int64:
         raise ValueError(f"labels must be int64, one for each of {len(images)} pictures, got {tuple(labels.shape)}")
     net = get_resnet(recipe.network, seed=seed).to(memory_format=torch.channels_last)  # faster in bf16
-    rates = {"lr": recipe.learning_rate, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
     down = partial(steps_down, drops=recipe.drops)
     history = train(
         net,
         epoch_batches(images, labels, recipe, seed),
         partial(F.cross_entropy, label_smoothing=recipe.smoothing),
-        [torch.optim.SGD(net.parameters(), **rates, nesterov=recipe.warm_up > 0)],
+        make_optimisers(net, recipe),
         epochs=recipe.epochs,
         steps_per_epoch=-(-len(labels) // recipe.batch_size),
         schedule=partial(triangle, peak=recipe.warm_up) if recipe.warm_up else down,
