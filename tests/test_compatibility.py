@@ -1,5 +1,9 @@
 """Calls as the notebooks of CS231n and EECS 498 make them: names, keywords and positions of the source courses."""
 
+import importlib.util
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -232,3 +236,25 @@ def test_the_last_tensor_exercises():
         tb.challenge_mean_tensors([torch.tensor([1, 2])], torch.tensor([2]))
     with pytest.raises(ValueError, match="x must have 1 dimensions"):
         tb.challenge_get_uniques(values.reshape(2, 20))
+
+
+# The page that says all this ----------------------------------------------------------------------------------
+
+
+def test_modules_that_the_page_names_exist():
+    """docs/coming-from-cs231n.md: every `common.x.y` can be found, and every relative link of README leads there."""
+    root = Path(__file__).parents[1]
+    page = (root / "docs" / "coming-from-cs231n.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`(common(?:\.\w+)+)`", page))
+    assert len(names) > 15
+    missing = {name for name in names if not importlib.util.find_spec(name)}
+    assert not missing
+    assert "docs/coming-from-cs231n.md" in (root / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["eval_numerical_gradient_blobs", "load_models"])
+def test_what_the_page_calls_missing_is_missing(name):
+    from common import checks
+    from common.data import cifar10
+
+    assert not hasattr(checks, name) and not hasattr(cifar10, name)
