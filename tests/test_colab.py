@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import textwrap
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -372,6 +373,49 @@ from setuptools import setup
 
 setup(ext_modules=cythonize("common/fast.pyx"))
 """
+
+
+@pytest.mark.parametrize("name", ["Untitled.ipynb", "Untitled3.ipynb"])
+@pytest.mark.parametrize("content", ["", "{}", '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'])
+def test_a_scratch_notebook_is_left_out_and_named(tree, tmp_path, capsys, name, content):
+    (tree / "assignment1" / name).write_text(content)
+    assert colab.main(["--source", str(tree), "--destination", str(tmp_path / "colab")]) == 0
+    assert f"left out, a notebook of your own: {tree / 'assignment1' / name}" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "colab" / "assignment1").iterdir()] == ["demo.ipynb"]
+
+
+def test_an_archive_that_is_cut_is_one_sentence(tree, tmp_path):
+    script = set_up_script(build(tree, tmp_path) / "assignment1/demo.ipynb", tmp_path)
+    head, archive, tail = re.split(r'(ARCHIVE = """\n.*?""")', script.read_text(), maxsplit=1, flags=re.DOTALL)
+    for place in (-5, -6, -7, -8):  # of whatever length
+        script.write_text(head + archive[:place] + '"""' + tail)
+        (tmp_path / f"empty{place}").mkdir()
+        result = run(script, tmp_path / f"empty{place}")
+        assert "The code inside this notebook is damaged (wrong checksum): get the file again." in result.stderr
+        assert "binascii" not in result.stderr
+
+
+def test_where_nothing_can_be_written_the_code_is_unpacked_once(tree, tmp_path):
+    script = set_up_script(build(tree, tmp_path) / "assignment1/demo.ipynb", tmp_path)
+    for name in ("cwd", "temporary"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "cwd/vision_workbook").write_text("in the way, as a read-only folder would be")
+    first, second = (answers(run(script, tmp_path / "cwd", TMPDIR=str(tmp_path / "temporary"))) for _ in range(2))
+    assert first == second and len(list((tmp_path / "temporary").iterdir())) == 1
+    (folder,) = (tmp_path / "temporary").iterdir()
+    folder.chmod(0o777)  # anybody could have put code there
+    third = answers(run(script, tmp_path / "cwd", TMPDIR=str(tmp_path / "temporary")))
+    assert third[0] != first[0] and len(list((tmp_path / "temporary").iterdir())) == 2
+
+
+def test_what_a_killed_set_up_has_left_is_swept(tree, tmp_path):
+    script = set_up_script(build(tree, tmp_path) / "assignment1/demo.ipynb", tmp_path)
+    run(script, tmp_path)
+    for name, age in (("dead", 3600), ("alive", 0)):
+        (tmp_path / f"vision_workbook/.new-{name}").mkdir()
+        os.utime(tmp_path / f"vision_workbook/.new-{name}", (time.time() - age,) * 2)
+    run(script, tmp_path)
+    assert [p.name for p in (tmp_path / "vision_workbook").glob(".new-*")] == [".new-alive"]
 
 
 @pytest.mark.parametrize("broken", [False, True])

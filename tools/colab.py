@@ -35,6 +35,7 @@ from tools.notebooks import (
     strip_outputs,
 )
 
+SCRATCH = re.compile(r"Untitled\d*\.ipynb")  # Jupyter's name for a new notebook
 CELL = Path(__file__).with_name("colab_cell.py")
 
 
@@ -164,9 +165,16 @@ def write_all(root: Path, destination: Path) -> dict[str, int]:
     Returns:
         Bytes by path of the file, relative to the destination.
     """
-    code, sizes = code_files(root), {}
+    code, sizes, handed_out = code_files(root), {}, notebook_paths(root, tracked=True)
     with generated_tree(destination, root) as new:
         for path in notebook_paths(root):
+            try:
+                setup_index(read_notebook(path), path)
+            except ToolError as error:
+                if path in handed_out and not SCRATCH.fullmatch(path.name):
+                    raise
+                print(f"left out, a notebook of your own: {error}", file=sys.stderr)
+                continue
             packed = archive(root, [*code, *result_files(root, path)])
             target = new / path.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import io
 import os
 import pathlib
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
@@ -58,22 +59,38 @@ def install(needs, least=False):
 
 
 def home():
-    """The folder for code and data: beside the notebook, or a temporary one where nothing can be written."""
+    """The folder for code and data: beside the notebook, or this user's temporary one where nothing can be written."""
     folder = pathlib.Path.cwd() / "vision_workbook"
     try:
         folder.mkdir(exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
+        return folder
     except OSError:
-        folder = pathlib.Path(tempfile.mkdtemp(prefix="vision_workbook-"))
-    return folder
+        user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = pathlib.Path(tempfile.gettempdir()) / f"vision_workbook-{user}"  # found again by the next run
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if stat.S_ISDIR(found.st_mode) and (os.name == "nt" or (found.st_uid == user and not found.st_mode & 0o022)):
+            tempfile.TemporaryFile(dir=folder).close()
+            return folder
+    except OSError:
+        pass
+    return pathlib.Path(tempfile.mkdtemp(prefix="vision_workbook-"))  # it is somebody else's, whose code we do not run
 
 
 def unpack(folder):
     """Write the code below `folder`, whole or not at all; code that is already there is used as it is."""
     target = folder / f"code-{SHA256[:12]}"
+    for draft in folder.glob(".new-*"):
+        if time.time() - draft.stat().st_mtime > 600:  # unpacking takes seconds: its process was ended
+            shutil.rmtree(draft, ignore_errors=True)
     if (target / "common" / "notebook.py").is_file():
         return target
-    data = base64.b64decode(ARCHIVE)
+    try:
+        data = base64.b64decode(ARCHIVE)
+    except ValueError:  # cut off inside a group of four letters
+        data = b""
     if hashlib.sha256(data).hexdigest() != SHA256:
         raise Stop("The code inside this notebook is damaged (wrong checksum): get the file again.")
     new = pathlib.Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
