@@ -33,7 +33,7 @@ class KNearestNeighbor:
         """
         X = _rows(X, "X")
         y = checked_labels(y, "y", X.shape)
-        self.sq_train = _squared_norms(X, "X")  # (Ntr,)
+        self.sq_train = _squared_norms(X, "X")  # (Ntr,), float64
         self.X_train, self.y_train = X, y
         self.classes = np.unique(y)
 
@@ -63,7 +63,7 @@ class KNearestNeighbor:
         Args:
             X: (Nte, D) rows or (Nte, ...) pictures.
         Returns:
-            Distances, (Nte, Ntr), in the units of X.
+            Distances, (Nte, Ntr), in the units of X, float64.
         """
         X = self._test_rows(X)
         ### BEGIN SOLUTION knn, 2
@@ -80,7 +80,7 @@ class KNearestNeighbor:
         Args:
             X: (Nte, D) rows or (Nte, ...) pictures.
         Returns:
-            Distances, (Nte, Ntr), in the units of X.
+            Distances, (Nte, Ntr), in the units of X, float64.
         """
         X = self._test_rows(X)
         ### BEGIN SOLUTION knn, 5
@@ -96,7 +96,7 @@ class KNearestNeighbor:
         Args:
             X: (Nte, D) rows or (Nte, ...) pictures.
         Returns:
-            Distances, (Nte, Ntr), in the units of X.
+            Distances, (Nte, Ntr), in the units of X, float64.
         """
         X = self._test_rows(X)
         ### BEGIN SOLUTION knn, 6
@@ -151,11 +151,11 @@ class KNearestNeighbor:
         Raises:
             ValueError: k is out of range or X of another width than the training set.
         """
-        X, k = self._test_rows(X), self._check_k(k)
+        X, k = self._test_rows(X).astype(self.X_train.dtype, copy=False), self._check_k(k)
         rows = min(len(X), max(1, int(BLOCK_BYTES / (len(self.X_train) * X.itemsize))))
         neighbors = np.empty((len(X), k), dtype=np.int64)
         ### BEGIN SOLUTION knn, 7
-        half_sq_train = self.sq_train / 2
+        half_sq_train = (self.sq_train / 2).astype(X.dtype)
         memory = np.empty((rows, len(self.X_train)), X.dtype)  # used again for every block
         for start in range(0, len(X), rows):
             block = X[start : start + rows]
@@ -166,13 +166,17 @@ class KNearestNeighbor:
         ### END SOLUTION
 
     def _test_rows(self, X: np.ndarray) -> np.ndarray:
-        """X as rows of the training set's width and dtype: a mixed product would copy the training set."""
+        """X as float64 rows of the training set's width.
+
+        The differences are small beside |a|^2 + |b|^2, of which float32 keeps seven digits: on 500 x 5000 pictures the
+        distances from one product would be 1.5 off (Frobenius norm) from those of the two loops.
+        """
         if not hasattr(self, "X_train"):
             raise ValueError("this classifier holds no training set: call train(X, y) first")
         X = _rows(X, "X")
         if X.shape[1] != self.X_train.shape[1]:
             raise ValueError(f"X has {X.shape[1]} values a row, the training set has {self.X_train.shape[1]}")
-        return X.astype(self.X_train.dtype, copy=False)
+        return X.astype(np.float64, copy=False)
 
     def _check_k(self, k: int) -> int:
         if not hasattr(self, "X_train"):
@@ -264,7 +268,8 @@ def _rows(X: np.ndarray, name: str) -> np.ndarray:
 def _squared_norms(X: np.ndarray, name: str) -> np.ndarray:
     """|x|^2 of each row, without a second array of the size of X; summed in float64, since einsum adds one by one."""
     with np.errstate(over="ignore"):  # the next lines tell
-        sq = np.einsum("nd,nd->n", X, X, dtype=np.float64).astype(X.dtype)
-    if not np.all(np.isfinite(sq)):
+        sq = np.einsum("nd,nd->n", X, X, dtype=np.float64)
+        fits = np.all(np.isfinite(sq.astype(X.dtype)))
+    if not fits:
         raise ValueError(f"{name} holds values that are not finite (NaN or infinity)")
     return sq
