@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import requests
-import urllib3
+from requests.packages.urllib3.exceptions import HTTPError as TransferError
 
 from common.data.files import checksum, exclusive, matches, os_errors_name, publish_folder, size_of, tidy
 from common.data.registry import Archive, DataSet
@@ -226,7 +226,7 @@ def _pieces(response: requests.Response) -> Iterator[bytes]:
     try:
         while piece := response.raw.read1(CHUNK, decode_content=False):
             yield piece
-    except (urllib3.exceptions.HTTPError, ConnectionError) as error:
+    except (TransferError, ConnectionError) as error:
         raise requests.ConnectionError(str(error)) from error
 
 
