@@ -92,25 +92,27 @@ class ThreeLayerConvNet(ConvNet):
 
         Args:
             input_dim: (C, H, W) of a picture.
-            num_filters, filter_size: F filters of f x f; stride 1, pad (f - 1) // 2, which keeps H and W for odd f.
+            num_filters, filter_size: F filters of f x f; stride 1, pad (f - 1) // 2, which keeps H and W for odd f and
+                takes one from each for even f.
             hidden_dim, num_classes: units of the two affine layers.
             weight_scale: standard deviation of the weights.
             reg: strength of the L2 term, with its factor 1/2.
             dtype: of parameters and computing.
             rng: RandomState or seed of the weights; None = NumPy's global stream (`np.random.seed`), as in the courses.
         Raises:
-            ValueError: a size below 1, a filter larger than the padded picture, maps of odd height or width (2x2
-                pooling would leave a rest), a negative weight_scale or reg, a dtype that is not floating.
+            ValueError: a size below 1, a filter larger than the padded picture, maps too small for 2x2 pooling (of
+                maps of odd height or width it leaves the last row or column out), a negative weight_scale or reg, a
+                dtype that is not floating.
         """
         super().__init__(input_dim, num_classes, reg, dtype)
         checked_sizes(num_filters=num_filters, filter_size=filter_size, hidden_dim=hidden_dim)
         self.num_filters, self.filter_size, self.hidden_dim = num_filters, filter_size, hidden_dim
         self.conv_param = {"stride": 1, "pad": (filter_size - 1) // 2}
         height, width = (size + 2 * self.conv_param["pad"] - filter_size + 1 for size in self.input_dim[1:])
-        if min(height, width) < 2 or height % 2 or width % 2:
+        if min(height, width) < 2:
             raise ValueError(
                 f"input_dim {self.input_dim} and filter_size {filter_size} make {height} x {width} maps; "
-                "2x2 pooling needs even numbers, at least 2"
+                "2x2 pooling needs at least 2 x 2"
             )
         shapes = {
             "W1": (num_filters, self.input_dim[0], filter_size, filter_size),
@@ -199,7 +201,7 @@ class DeepConvNet(ConvNet, Stack):
             reg, dtype, rng: as for `ThreeLayerConvNet`.
         Raises:
             ValueError: as `ThreeLayerConvNet`; no block; max_pools names one that is not there, or
-                pools maps of odd height or width; weight_scale is another word than "kaiming".
+                pools maps of one row or column; weight_scale is another word than "kaiming".
         """
         super().__init__(input_dims, num_classes, reg, dtype)
         self.num_filters, self.max_pools = tuple(map(int, num_filters)), tuple(sorted(set(map(int, max_pools))))
@@ -220,8 +222,8 @@ class DeepConvNet(ConvNet, Stack):
         if self.max_pools and not 0 <= self.max_pools[0] <= self.max_pools[-1] <= last:
             raise ValueError(f"max_pools must lie between 0 and {last}, got {self.max_pools}")
         for i in self.max_pools:
-            if height % 2 or width % 2:
-                raise ValueError(f"block {i} cannot pool {height} x {width} maps: 2x2 leaves a rest")
+            if min(height, width) < 2:
+                raise ValueError(f"block {i} cannot pool {height} x {width} maps: they must be at least 2 x 2")
             height, width = height // 2, width // 2
         return self.num_filters[last] * height * width
 

@@ -25,9 +25,10 @@ def conv_forward_naive(
         b: (F,) biases.
         conv_param: stride and pad (zeros around the picture), in pixels.
     Returns:
-        out (N, F, H', W') with H' = 1 + (H + 2 pad - HH) / stride, W' alike, and the cache (x, w, b, conv_param).
+        out (N, F, H', W') with H' = 1 + (H + 2 pad - HH) / stride, rounded down, W' alike, and the cache
+        (x, w, b, conv_param). Where H' is rounded, the last rows are in no window, as in PyTorch.
     Raises:
-        ValueError: shapes that do not fit, a filter larger than the padded input, an H' or W' that is not whole.
+        ValueError: shapes that do not fit, a filter larger than the padded input.
         TypeError: numbers that are not floating.
     """
     stride, pad, out_height, out_width = conv_geometry(x, w, b, conv_param)

@@ -18,9 +18,10 @@ def max_pool_forward_naive(x: np.ndarray, pool_param: dict[str, Any]) -> tuple[n
         x: (N, C, H, W) inputs.
         pool_param: pool_height, pool_width and stride, in pixels. Windows may overlap.
     Returns:
-        out (N, C, H', W') with H' = 1 + (H - pool_height) / stride, W' alike, and the cache (x, pool_param).
+        out (N, C, H', W') with H' = 1 + (H - pool_height) / stride, rounded down, W' alike, and the cache
+        (x, pool_param). Where H' is rounded, the last rows are in no window, as in PyTorch.
     Raises:
-        ValueError: shapes that do not fit, a window larger than the input, an H' or W' that is not whole.
+        ValueError: shapes that do not fit, a window larger than the input.
         TypeError: numbers that are not floating.
     """
     height, width, stride, out_height, out_width = pool_geometry(x, pool_param)

@@ -10,15 +10,16 @@ LARGEST = 2**31 - 1  # pixels of a padded side; the compiled loops multiply two 
 
 
 def output_size(size: int, kernel: int, stride: int, pad: int = 0) -> int:
-    """How many places a window has along one axis: 1 + (size + 2 pad - kernel) / stride.
+    """How many places a window has along one axis: 1 + (size + 2 pad - kernel) / stride, rounded down.
+
+    Where the places do not end at the edge, the pixels behind the last one are left out, as in PyTorch.
 
     Args:
         size, kernel: of the input and of the window, in pixels.
         stride: step between two places.
         pad: zeros added at each end.
     Raises:
-        ValueError: a number is out of range, the window is larger than the padded input, or the places do not end at
-            its edge.
+        ValueError: a number is out of range, or the window is larger than the padded input.
     """
     size, kernel = whole("the input's height or width", size, 1), whole("the window's height or width", kernel, 1)
     stride, pad = whole("stride", stride, 1), whole("pad", pad, 0)
@@ -27,10 +28,6 @@ def output_size(size: int, kernel: int, stride: int, pad: int = 0) -> int:
     room = size + 2 * pad - kernel
     if room < 0:
         raise ValueError(f"a window of {kernel} does not fit an input of {size} with padding {pad}")
-    if room % stride:
-        raise ValueError(
-            f"(size + 2 pad - kernel) / stride must be a whole number, got ({size} + {2 * pad} - {kernel}) / {stride}"
-        )
     return 1 + room // stride
 
 
@@ -69,8 +66,8 @@ def pool_geometry(x: np.ndarray, pool_param: dict[str, Any]) -> tuple[int, int, 
     Returns:
         pool_height, pool_width, stride, and the height and width of the output.
     Raises:
-        ValueError: wrong number of axes, no numbers, a window or stride below 1, windows that miss the edge, an entry
-            of another name.
+        ValueError: wrong number of axes, no numbers, a window or stride below 1, a window above the input, an
+            entry of another name.
         TypeError: numbers that are not floating.
         KeyError: a missing entry.
     """
