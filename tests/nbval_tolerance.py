@@ -7,8 +7,8 @@ The rows of assignments 1 and 2 were measured: their notebooks ran with the prod
 (OPENBLAS_CORETYPE=Nehalem, ATEN_CPU_CAPABILITY=default, MKL_CBWR=COMPATIBLE, DNNL_MAX_CPU_ISA=SSE41) and were compared
 with the committed outputs. Where nothing differed beyond the last printed digit there is no row. Where nets are
 trained, other last bits grow into other accuracies. Of the later assignments, lstm_captioning, network_visualization
-and pytorch_autograd_and_nn (no difference, no row; the numbers of its trained nets, which do differ, are not compared)
-were measured; a row that was not says so.
+and pytorch_autograd_and_nn (but for the verdicts on its trained nets, whose numbers are not compared) were measured: no
+difference, no row. A row that was not says so.
 """
 
 from __future__ import annotations
