@@ -16,14 +16,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 import scipy.linalg
-from filelock import FileLock
 
+from common.data.files import exclusive
 from common.storage import atomic_write
 
 KEY, PROBE = "features", "probe"
 PUBLISHED = "vgg16_fc7"  # the kind of features that came with the captions
 KIND = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 COMPONENTS = 512
+PATIENCE = 3600.0  # seconds for which one waits for another process that computes the same
 BATCH = 500  # pictures in memory at a time, 75 MB of drawn ones
 PROBED = 2  # training pictures whose features are computed anew to recognise the network
 
@@ -115,7 +116,7 @@ def ensure(
         return
     if not callable(extract):
         raise TypeError(f"extract must be a function of pictures, got {type(extract).__name__}")
-    with FileLock(base / ".features.filelock"):
+    with exclusive(base / ".features.filelock", PATIENCE):
         probe = _extracted(extract, load(files["train"][:PROBED]))
         if not _is_of(base, files, probe, kind):
             _write(base, files, extract, load, probe, kind)

@@ -16,9 +16,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
+from common.data.files import exclusive
 from common.progress import progress
 from common.pytorch.training import autocast
 from common.storage import atomic_write
@@ -26,6 +26,7 @@ from common.validate import checked_count, checked_sizes
 from common.vision.backbone import Backbone
 
 KEY = "fingerprint"
+PATIENCE = 3600.0  # seconds for which one waits for another process that computes the same maps
 Pictures = Callable[[Sequence[int]], np.ndarray]
 
 
@@ -71,7 +72,7 @@ def cached_maps(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights, found = weights_digest(backbone, layers), []
-    with FileLock(folder / ".maps.filelock"):  # of several processes one computes, the others wait and read
+    with exclusive(folder / ".maps.filelock", PATIENCE):  # of several processes one computes, the others wait and read
         for start in progress(range(0, count, rows), desc="feature maps", unit="file", disable=count <= rows):
             part = range(start, min(start + rows, count))
             first = checked_pictures(pictures([start]), 1)
